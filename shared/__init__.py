@@ -1,0 +1,1 @@
+"""LLM Router: the domain, the pure engines, the services and the adapters."""

@@ -1,0 +1,1 @@
+"""What the router reads of a request before it chooses a model. Pure."""

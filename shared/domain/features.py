@@ -1,0 +1,90 @@
+"""What the router knows of a request's content before it chooses: the output of the analysis, the input of scoring."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from shared.domain.chat import Modality
+from shared.domain.security import Finding, SecurityLevel
+
+
+class Category(StrEnum):
+    """The task taxonomy. `UNKNOWN` means that the evidence is too thin to say."""
+
+    CONVERSATION = "conversation"
+    QUESTION_ANSWERING = "question_answering"
+    SUMMARIZATION = "summarization"
+    EXTRACTION = "extraction"
+    CLASSIFICATION = "classification"
+    TRANSLATION = "translation"
+    CODE_GENERATION = "code_generation"
+    CODE_REVIEW = "code_review"
+    MATH = "math"
+    REASONING = "reasoning"
+    CREATIVE_WRITING = "creative_writing"
+    GROUNDED_ANSWER = "grounded_answer"
+    AGENTIC = "agentic"
+    UNKNOWN = "unknown"
+
+
+class ComplexityLevel(StrEnum):
+    """Complexity in three words, from the score in [0, 1]."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentFeatures:
+    """An attachment as its bytes say, which is not always as its name says."""
+
+    location: str
+    modality: Modality
+    declared_mime_type: str
+    detected_mime_type: str | None
+    size_bytes: int
+    mismatch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One reason for a complexity score: a feature and what it added."""
+
+    feature: str
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFeatures:
+    """Everything that eligibility and scoring may look at; no content.
+
+    Attributes:
+        content_type: the overall kind (prose, code, math, data, ...), or the attachment's modality.
+        prompt_tokens: estimated tokens at four characters of English a token; `prompt_tokens_for` adapts it.
+        expected_output_tokens: point estimate of the answer's length.
+        complexity: 0 (trivial) to 1 (hardest).
+        security_level: the highest of findings and declared label.
+        needs_*: capabilities without which a model cannot serve the request.
+    """
+
+    content_type: str
+    category: Category
+    category_confidence: float
+    language: str
+    prompt_tokens: int
+    expected_output_tokens: int
+    complexity: float
+    complexity_level: ComplexityLevel
+    security_level: SecurityLevel
+    modalities: frozenset[Modality]
+    needs_tools: bool = False
+    needs_json_object: bool = False
+    needs_json_schema: bool = False
+    needs_media_uris: bool = False
+    needs_system: bool = False
+    max_output_tokens: int | None = None
+    attachment_bytes: int = 0
+    attachments: tuple[AttachmentFeatures, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    category_probabilities: tuple[tuple[Category, float], ...] = field(default=())

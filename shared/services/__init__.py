@@ -1,0 +1,1 @@
+"""Use cases: what the endpoints and jobs do; they talk to ports."""

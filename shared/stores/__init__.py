@@ -1,0 +1,1 @@
+"""Adapters to state: PostgreSQL, Redis, queues, files, and an in-memory twin of every port."""
