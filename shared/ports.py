@@ -126,6 +126,18 @@ class RecordStore(Protocol):
         ...
 
 
+class LedgerMaintenance(Protocol):
+    """Upkeep of the ledger's tables."""
+
+    async def prepare_partitions(self) -> None:
+        """Create the partitions of this month and the coming ones; those that exist are left alone.
+
+        Raises:
+            DependencyUnavailable: the ledger is away.
+        """
+        ...
+
+
 class RecordSpill(Protocol):
     """Where records wait while the ledger is away: a queue whose consumer inserts them."""
 
@@ -205,7 +217,7 @@ class Authenticator(Protocol):
 
 
 class Span(Protocol):
-    """A piece of work being traced."""
+    """A piece of work being traced. Ends with its context manager; what is set after that is ignored."""
 
     @property
     def trace_id(self) -> str:
@@ -218,11 +230,22 @@ class Span(Protocol):
         ...
 
     def set(self, **attributes: str | float | bool | None) -> None:
-        """Attach facts; never content."""
+        """Attach facts; never content.
+
+        One name has a meaning of its own: `status`, the HTTP number or gRPC name, becomes the result code, and a number
+        from 400 on means failure.
+        """
         ...
 
-    def fail(self, code: str) -> None:
-        """Mark as failed with an error code."""
+    def fail(self, code: str, error: BaseException | None = None) -> None:
+        """Mark as failed with an error code; of `error` only the class (for a defect: its place in the code) is kept.
+
+        An exception that leaves the span's context manager does the same by itself.
+        """
+        ...
+
+    def activate(self) -> AbstractContextManager[None]:
+        """Make this the current span in another task, such as the one that produces a streamed body."""
         ...
 
 
@@ -230,11 +253,20 @@ class Telemetry(Protocol):
     """Traces, metrics and structured logs. No method blocks, raises, or takes content."""
 
     def request(self, name: str, *, request_id: str, traceparent: str | None) -> AbstractContextManager[Span]:
-        """A server span, joined to the caller's trace when `traceparent` is valid."""
+        """A server span, joined to the caller's trace when `traceparent` is valid.
+
+        `name` is the method and the route's template, such as `POST /api/v1/route`, or a job's name.
+        """
         ...
 
     def dependency(self, name: str, *, kind: str, target: str) -> AbstractContextManager[Span]:
-        """A client span below the current request span."""
+        """A client span below the current span; the root of a new trace where there is none.
+
+        Args:
+            name: the operation: a verb and a constant, never a query or a body.
+            kind: the system, as the application map shows it: `Redis`, `PostgreSQL`, `GRPC`, `HTTP`.
+            target: host or deployment.
+        """
         ...
 
     def count(self, name: str, value: int = 1, **dimensions: str) -> None:

@@ -220,6 +220,8 @@ class Usage:
     """Visible answer and tool-call tokens."""
     thinking_tokens: int = 0
     """Reasoning tokens; billed as output, not contained in `output_tokens`."""
+    estimated: bool = False
+    """The vendor reported no (or not all) counts: those missing are counted from characters by the adapter."""
 
     @property
     def prompt_tokens(self) -> int:

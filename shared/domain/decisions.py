@@ -19,6 +19,7 @@ class RejectionReason(StrEnum):
     CLEARANCE = "clearance"
     RESIDENCY = "residency"
     LIFECYCLE = "lifecycle"
+    COOLDOWN = "cooldown"
     MODALITY = "modality"
     TOOLS = "tools"
     JSON = "json"
@@ -29,7 +30,6 @@ class RejectionReason(StrEnum):
     OUTPUT_LIMIT = "output_limit"
     COST_CAP = "cost_cap"
     LATENCY_CAP = "latency_cap"
-    COOLDOWN = "cooldown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class Candidate:
     expected_cost_usd: Decimal
     worst_case_cost_usd: Decimal
     expected_latency_ms: float
+    prompt_tokens: int
     max_output_tokens: int
 
 

@@ -1,10 +1,14 @@
 """What the router knows of a request's content before it chooses: the output of the analysis, the input of scoring."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 from enum import StrEnum
 
 from shared.domain.chat import Modality
 from shared.domain.security import Finding, SecurityLevel
+
+REFERENCE_CHARS_PER_TOKEN = 4.0
+"""English characters a token, in which `RequestFeatures.prompt_tokens` is estimated."""
 
 
 class Category(StrEnum):
@@ -60,7 +64,7 @@ class RequestFeatures:
 
     Attributes:
         content_type: the overall kind (prose, code, math, data, ...), or the attachment's modality.
-        prompt_tokens: estimated tokens at four characters of English a token; `prompt_tokens_for` adapts it.
+        prompt_tokens: estimate for a tokenizer of four English characters a token; `prompt_tokens_at` adapts it.
         expected_output_tokens: point estimate of the answer's length.
         complexity: 0 (trivial) to 1 (hardest).
         security_level: the highest of findings and declared label.
@@ -87,4 +91,8 @@ class RequestFeatures:
     attachments: tuple[AttachmentFeatures, ...] = ()
     findings: tuple[Finding, ...] = ()
     reasons: tuple[Reason, ...] = ()
-    category_probabilities: tuple[tuple[Category, float], ...] = field(default=())
+    category_probabilities: tuple[tuple[Category, float], ...] = ()
+
+    def prompt_tokens_at(self, chars_per_token: float) -> int:
+        """The prompt's tokens for a tokenizer family of that density, rounded up."""
+        return math.ceil(self.prompt_tokens * REFERENCE_CHARS_PER_TOKEN / chars_per_token)

@@ -70,7 +70,7 @@ class PricePeriod:
     effective_from: date
     tiers: tuple[PriceTier, ...]
     region_multipliers: Mapping[str, Decimal] = field(default_factory=dict)
-    """Factor by region or region prefix (``us``, ``eu``); a missing region costs factor 1."""
+    """Factor by region or region prefix (``us``, ``eu``), or ``*`` for every other region; else factor 1."""
 
 
 @dataclass(frozen=True, slots=True)

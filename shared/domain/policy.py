@@ -77,6 +77,10 @@ class Policy:
     temperature: float = 0.0
     max_attempts: int = 3
     default_max_output_tokens: int = 4096
+    cost_reference_usd: float = 0.01
+    """Expected cost at which the cost factor is one half."""
+    latency_reference_ms: float = 4000.0
+    """Expected latency at which the latency factor is one half."""
 
     def for_service(self, service: str) -> ServicePolicy:
         """The rules of a service, or the default ones."""

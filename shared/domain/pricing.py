@@ -1,8 +1,10 @@
 """What a call costs: exact decimal arithmetic over token usage and dated, tiered, regional prices.
 
-Everything is exact: rates are decimals with at most a few digits, tokens are integers, and nothing is rounded until
-`to_micro_usd`. Fallbacks where a vendor publishes no separate rate: cached input costs as input, writing to a cache
-as input, the long cache as twice the input (Anthropic's published multiplier), audio as input.
+Everything is exact: rates are decimals with at most a few digits, tokens are integers, the products stay far below the
+28 digits of the default decimal context, and nothing is rounded until `to_micro_usd`. Fallbacks where a vendor
+publishes no separate rate: cached input costs as input, writing to a cache as input, the long cache as twice the input
+(Anthropic's published multiplier), audio as input. A cached audio token is billed as any cached token: `Usage` does
+not tell them apart.
 """
 
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from shared.domain.errors import InternalError
 from shared.domain.models import ModelProfile, PricePeriod, Rates
 
 PER_MILLION = Decimal(1_000_000)
+ANY_REGION = "*"
+"""Key of the factor for regions that no other key covers."""
 _LONG_CACHE_FACTOR = Decimal(2)
 
 
@@ -53,7 +57,7 @@ def rates_for(profile: ModelProfile, *, day: date, prompt_tokens: int, region: s
     """The rates that apply to a request: period by date, tier by whole prompt length, factor by region.
 
     A region without a factor of its own takes that of the longest prefix that has one (``europe-west4`` takes
-    ``europe``), else 1.
+    ``europe``), else that of ``*``, else 1.
     """
     period = period_on(profile, day)
     tier = period.tiers[0]
@@ -94,7 +98,7 @@ def to_micro_usd(amount_usd: Decimal) -> int:
 
 
 def _region_factor(period: PricePeriod, region: str) -> Decimal:
-    best, factor = -1, Decimal(1)
+    best, factor = 0, period.region_multipliers.get(ANY_REGION, Decimal(1))
     for prefix, value in period.region_multipliers.items():
         if region.startswith(prefix) and len(prefix) > best:
             best, factor = len(prefix), value

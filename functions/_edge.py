@@ -1,0 +1,297 @@
+"""The door: one path for every endpoint, from the wire to a handler and back.
+
+`Route` declares an endpoint; `entry` turns it into the function that Azure Functions indexes. In between stand, in
+this order: request id and trace, size limit, identity, permission, the handler, and the ONE table that maps errors
+to statuses. Handlers never build an error response and never see an unproven caller.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from azurefunctions.extensions.http.fastapi import Request, Response, StreamingResponse
+
+from functions._wire.replies import error_body
+from shared import container as containers
+from shared.container import Container
+from shared.domain import errors
+from shared.domain.identity import Permission, Principal
+from shared.ports import Span
+
+STATUSES: dict[type[errors.RouterError], tuple[int, str]] = {
+    errors.InvalidRequest: (400, "invalid_request_error"),
+    errors.RequestTooLarge: (413, "invalid_request_error"),
+    errors.UnsupportedMediaType: (415, "invalid_request_error"),
+    errors.NotFound: (404, "not_found_error"),
+    errors.MethodNotAllowed: (405, "invalid_request_error"),
+    errors.Conflict: (409, "invalid_request_error"),
+    errors.NoEligibleModel: (422, "invalid_request_error"),
+    errors.RequestRejected: (400, "invalid_request_error"),
+    errors.Unauthenticated: (401, "authentication_error"),
+    errors.Forbidden: (403, "permission_error"),
+    errors.AccessRefused: (403, "permission_error"),
+    errors.RateLimited: (429, "rate_limit_error"),
+    errors.BudgetExceeded: (402, "insufficient_quota"),
+    errors.LimitReached: (429, "rate_limit_error"),
+    errors.ProviderRejected: (400, "invalid_request_error"),
+    errors.ContextWindowExceeded: (400, "invalid_request_error"),
+    errors.ProviderRateLimited: (429, "rate_limit_error"),
+    errors.ProviderUnavailable: (503, "api_error"),
+    errors.ProviderTimeout: (504, "timeout_error"),
+    errors.ProviderError: (502, "api_error"),
+    errors.DependencyUnavailable: (503, "api_error"),
+    errors.DeadlineExceeded: (504, "timeout_error"),
+    errors.InternalError: (500, "server_error"),
+    errors.RouterError: (500, "server_error"),
+}
+"""Status and OpenAI error type of every error class; a class that is not listed takes its nearest parent's row."""
+
+_RETRY_STATUSES = (429, 503)
+_DEFAULT_RETRY_AFTER_S = 1
+_JSON = "application/json"
+_EVENTS = "text/event-stream"
+
+SECURITY_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "strict-transport-security": "max-age=31536000; includeSubDomains",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a handler answers: a JSON value, or a stream of server-sent events."""
+
+    body: Any = None
+    events: AsyncIterator[bytes] | None = None
+    on_close: Callable[[], Awaitable[None]] | None = None
+    """Runs when a stream's response is over, also when its first event was never asked for."""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a handler is given."""
+
+    container: Container
+    request_id: str
+    started_s: float
+    path_params: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+    span: Span
+    principal: Principal | None
+
+    @property
+    def caller(self) -> Principal:
+        """The proven caller of a guarded route.
+
+        Raises:
+            Unauthenticated: the route is open, and its handler asked nevertheless.
+        """
+        if self.principal is None:
+            raise errors.Unauthenticated("this needs a signed-in caller")
+        return self.principal
+
+
+Handler = Callable[[Call], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One endpoint. `permission` None says that it is open, on purpose."""
+
+    name: str
+    method: str
+    path: str
+    permission: Permission | None
+    handler: Handler
+    summary: str
+
+
+class EventStream(StreamingResponse):  # type: ignore[misc]  # the extension ships no types
+    """A streamed response that always tells its source that it is over.
+
+    An async generator that was never started cannot clean up after itself: without this, a caller who leaves between
+    the headers and the first event would leave a request without a record.
+    """
+
+    on_close: Callable[[], Awaitable[None]] | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self.on_close is not None:
+                await asyncio.shield(self.on_close())
+
+
+def status_of(error: errors.RouterError) -> tuple[int, str]:
+    """The row of an error, by the nearest class in its line of descent."""
+    for kind in type(error).__mro__:
+        if kind in STATUSES:
+            return STATUSES[kind]
+    return 500, "server_error"
+
+
+def entry(route: Route) -> Callable[[Request], Awaitable[Response]]:
+    """The function that the Functions runtime calls for a route."""
+
+    async def handle(req: Request) -> Response:
+        return await _serve(route, req)
+
+    handle.__name__ = handle.__qualname__ = route.name
+    handle.__doc__ = route.summary
+    return handle
+
+
+@contextlib.asynccontextmanager
+async def job(name: str) -> AsyncIterator[Container]:
+    """The door of queue and timer functions: the container, a span, and a log line for what fails.
+
+    Errors go on to the host, which retries: queue messages by their dequeue count, timers at their next time.
+    """
+    container = await containers.get()
+    with container.telemetry.request(name, request_id=container.ids.request_id(), traceparent=None) as span:
+        try:
+            yield container
+        except Exception as error:
+            code = error.code if isinstance(error, errors.RouterError) else type(error).__name__
+            span.fail(code)
+            container.telemetry.log(logging.ERROR, "job_failed", job=name, error=code)
+            raise
+
+
+async def _serve(route: Route, req: Request) -> Response:
+    try:
+        container = await containers.get()
+    except Exception as error:
+        # No container, no telemetry: the plain logger is all there is. Settings errors hold names, never values.
+        logging.getLogger("llm_router").exception("container_not_built: %s", type(error).__name__)
+        unready = errors.DependencyUnavailable("the router is not ready: its configuration or a dependency failed")
+        return _failure(unready, "unavailable", {})
+    started_s = container.clock.monotonic()
+    request_id = container.ids.request_id()
+    common = {**SECURITY_HEADERS, "x-request-id": request_id, **_cors(req, container)}
+    with container.telemetry.request(
+        f"{route.method} {route.path}", request_id=request_id, traceparent=req.headers.get("traceparent")
+    ) as span:
+        try:
+            reply = await _handle(route, req, container, request_id, started_s, span, common)
+        except errors.RouterError as error:
+            response = _failure(error, request_id, common)
+            span.fail(error.code)
+        except asyncio.CancelledError:
+            span.fail("cancelled")
+            raise
+        except Exception as error:
+            container.telemetry.log(
+                logging.ERROR, "defect", request_id=request_id, route=route.name, error=type(error).__name__
+            )
+            logging.getLogger("llm_router").debug("defect", exc_info=error)
+            response = _failure(errors.InternalError("the router failed; quote the request id"), request_id, common)
+            span.fail("internal_error")
+        else:
+            response = _success(reply, common)
+        span.set(status=response.status_code)
+        return response
+
+
+async def _handle(
+    route: Route,
+    req: Request,
+    container: Container,
+    request_id: str,
+    started_s: float,
+    span: Span,
+    common: dict[str, str],
+) -> Reply:
+    principal = None
+    if route.permission is not None:
+        principal = await container.authenticator.authenticate(req.headers)
+        if principal.development:
+            common["x-router-development"] = "true"
+        if not principal.may(route.permission):
+            raise errors.Forbidden(f"this needs the permission {route.permission.value}")
+    call = Call(
+        container=container,
+        request_id=request_id,
+        started_s=started_s,
+        path_params=req.path_params,
+        query=req.query_params,
+        headers=req.headers,
+        body=await _body(req, container.settings.max_body_bytes) if route.method == "POST" else b"",
+        span=span,
+        principal=principal,
+    )
+    return await route.handler(call)
+
+
+async def _body(req: Request, limit: int) -> bytes:
+    """The body, read no further than the limit.
+
+    Raises:
+        RequestTooLarge: it is longer, by its own word or by what came.
+        UnsupportedMediaType: it does not say that it is JSON, or is compressed.
+    """
+    kind = req.headers.get("content-type", _JSON).partition(";")[0].strip().lower()
+    if kind != _JSON:
+        raise errors.UnsupportedMediaType("send content-type: application/json", param="content-type")
+    if req.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise errors.UnsupportedMediaType("compressed bodies are not taken", param="content-encoding")
+    declared = req.headers.get("content-length", "")
+    too_large = errors.RequestTooLarge(f"the body is larger than {limit} bytes")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in req.stream():
+        size += len(chunk)
+        if size > limit:
+            raise too_large
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _success(reply: Reply, common: Mapping[str, str]) -> Response:
+    headers = {**common, **reply.headers}
+    if reply.events is not None:
+        # x-accel-buffering: proxies between us and the caller must not hold events back.
+        headers["x-accel-buffering"] = "no"
+        stream = EventStream(reply.events, status_code=reply.status, media_type=_EVENTS, headers=headers)
+        stream.on_close = reply.on_close
+        return stream
+    return Response(orjson.dumps(reply.body), status_code=reply.status, media_type=_JSON, headers=headers)
+
+
+def _failure(error: errors.RouterError, request_id: str, common: Mapping[str, str]) -> Response:
+    status, kind = status_of(error)
+    headers = dict(common)
+    if status in _RETRY_STATUSES or error.retry_after_s is not None:
+        headers["retry-after"] = str(max(_DEFAULT_RETRY_AFTER_S, round(error.retry_after_s or 0)))
+    if status == STATUSES[errors.Unauthenticated][0]:
+        headers["www-authenticate"] = "Bearer"
+    return Response(
+        orjson.dumps(error_body(error, kind, request_id)), status_code=status, media_type=_JSON, headers=headers
+    )
+
+
+def _cors(req: Request, container: Container) -> dict[str, str]:
+    origin = req.headers.get("origin")
+    if origin is None or origin not in container.settings.cors_origins:
+        return {}
+    return {
+        "access-control-allow-origin": origin,
+        "access-control-allow-credentials": "true",
+        "access-control-expose-headers": "x-request-id, x-router-model, x-router-cost-usd, retry-after",
+        "vary": "Origin",
+    }

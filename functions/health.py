@@ -1,0 +1,35 @@
+"""GET /health (liveness) and /health/ready (every dependency asked)."""
+
+from functions._edge import Call, Reply
+from shared.services.readiness import Readiness
+
+_UNAVAILABLE = 503
+
+
+async def health(call: Call) -> Reply:
+    """Say that the process serves requests; asks nobody."""
+    del call
+    return Reply({"status": "ok"})
+
+
+async def ready(call: Call) -> Reply:
+    """Say whether requests are taken, dependency by dependency."""
+    readiness = await call.container.readiness.check()
+    status = 200 if readiness.ready else _UNAVAILABLE
+    headers = {} if readiness.ready else {"retry-after": "5"}
+    return Reply(_body(readiness), status=status, headers=headers)
+
+
+def _body(readiness: Readiness) -> dict[str, object]:
+    word = "not_ready" if not readiness.ready else "degraded" if readiness.degraded else "ready"
+    return {
+        "status": word,
+        "dependencies": {
+            d.name: {
+                "status": "ok" if d.ok else "unavailable",
+                "required": d.required,
+                "latency_ms": round(d.latency_ms, 1),
+            }
+            for d in readiness.dependencies
+        },
+    }

@@ -1,0 +1,34 @@
+"""The one table of routes, and the blueprint made from it."""
+
+import azure.functions as func
+
+from functions import chat, health, routing
+from functions._edge import Route, entry
+from shared.domain.identity import Permission
+
+OPEN = None
+PREFIX = "v1"
+
+ROUTES = (
+    Route("route", "POST", "route", Permission.ROUTER_INVOKE, routing.route, "Choose a model, call it, say why."),
+    Route(
+        "chat_completions",
+        "POST",
+        "chat/completions",
+        Permission.ROUTER_INVOKE,
+        chat.chat_completions,
+        "OpenAI-compatible chat completions.",
+    ),
+    Route("models", "GET", "models", Permission.ROUTER_INVOKE, chat.list_models, "The models of the registry."),
+    Route("model", "GET", "models/{*model}", Permission.ROUTER_INVOKE, chat.get_model, "One model."),
+    Route("health", "GET", "health", OPEN, health.health, "Liveness."),
+    Route("health_ready", "GET", "health/ready", OPEN, health.ready, "Readiness, by dependency."),
+)
+
+blueprint = func.Blueprint()
+for _route in ROUTES:
+    blueprint.function_name(_route.name)(
+        blueprint.route(route=f"{PREFIX}/{_route.path}", methods=[_route.method], auth_level=func.AuthLevel.ANONYMOUS)(
+            entry(_route)
+        )
+    )

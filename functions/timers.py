@@ -1,0 +1,25 @@
+"""Timer-triggered functions; each may run twice or late without harm."""
+
+import azure.functions as func
+
+from functions._edge import job
+
+blueprint = func.Blueprint()
+
+
+@blueprint.function_name("recover_records")
+@blueprint.timer_trigger(arg_name="timer", schedule="0 * * * * *", use_monitor=True)
+async def recover_records(timer: func.TimerRequest) -> None:
+    """Write what dead worker processes of this machine left in their journals."""
+    del timer
+    async with job("recover_records") as container:
+        await container.records.recover()
+
+
+@blueprint.function_name("prepare_partitions")
+@blueprint.timer_trigger(arg_name="timer", schedule="0 5 0 * * *", use_monitor=True)
+async def prepare_partitions(timer: func.TimerRequest) -> None:
+    """Create the coming months' partitions of the ledger."""
+    del timer
+    async with job("prepare_partitions") as container:
+        await container.maintenance.prepare_partitions()

@@ -1,0 +1,121 @@
+"""The reading of a request: everything that eligibility and scoring may know of its content."""
+
+from collections.abc import Iterator
+
+from shared.analysis.categories import Evidence, classify
+from shared.analysis.complexity import difficulty_of, expected_output_tokens
+from shared.analysis.media import attachment_features
+from shared.analysis.security import level_of, scan
+from shared.analysis.text_kind import content_type_of, has_code, language_of
+from shared.analysis.tokens import plain_text, prompt_tokens
+from shared.domain.chat import (
+    ChatRequest,
+    FormatKind,
+    MediaPart,
+    Modality,
+    Role,
+    ToolCallPart,
+    ToolMode,
+    ToolResultPart,
+)
+from shared.domain.features import RequestFeatures
+from shared.domain.security import SecurityLevel
+
+SAMPLE_CHARS = 64 * 1024
+"""Above this length, kind, language and category are read off the two ends; security and tokens never are."""
+_INSTRUCTION_CHARS = 8 * 1024
+_MODALITY_ORDER = (Modality.VIDEO, Modality.AUDIO, Modality.DOCUMENT, Modality.IMAGE)
+
+
+def analyse(request: ChatRequest, *, label: SecurityLevel | None = None) -> RequestFeatures:
+    """Read a request. Pure and deterministic; takes any text.
+
+    Args:
+        request: what is asked.
+        label: level that the caller declares; it raises the level found, never lowers it.
+    """
+    sample = _ends(_all_prose(request), SAMPLE_CHARS)
+    instruction = _instruction(request)
+    code = has_code(sample)
+    used_tools = any(isinstance(p, ToolCallPart | ToolResultPart) for m in request.messages for p in m.parts)
+    offers_tools = bool(request.tools) and request.tool_choice.mode is not ToolMode.NONE
+    probabilities = classify(
+        Evidence(
+            instruction=instruction,
+            system=request.system,
+            has_code=code,
+            offers_tools=offers_tools,
+            used_tools=used_tools,
+            wants_schema=request.response_format.kind is FormatKind.JSON_SCHEMA,
+            turns=len(request.messages),
+        )
+    )
+    category, confidence = probabilities[0]
+    tokens = prompt_tokens(request)
+    difficulty = difficulty_of(request, category, tokens, instruction, has_code=code)
+    findings = tuple(finding for location, text in _texts(request) for finding in scan(text, location))
+    media = request.media()
+    modalities = frozenset({Modality.TEXT, *(part.modality for part in media)})
+    return RequestFeatures(
+        content_type=_content_type(modalities, sample),
+        category=category,
+        category_confidence=confidence,
+        language=language_of(sample),
+        prompt_tokens=tokens,
+        expected_output_tokens=expected_output_tokens(request, category, tokens, instruction),
+        complexity=difficulty.score,
+        complexity_level=difficulty.level,
+        security_level=level_of(findings, label),
+        modalities=modalities,
+        needs_tools=offers_tools or used_tools,
+        needs_json_object=request.response_format.kind is FormatKind.JSON_OBJECT,
+        needs_json_schema=request.response_format.kind is FormatKind.JSON_SCHEMA,
+        needs_media_uris=any(part.uri is not None for part in media),
+        needs_system=bool(request.system),
+        max_output_tokens=request.max_output_tokens,
+        attachment_bytes=sum(len(part.data or b"") for part in media),
+        attachments=attachment_features(request),
+        findings=findings,
+        reasons=difficulty.reasons,
+        category_probabilities=probabilities,
+    )
+
+
+def _texts(request: ChatRequest) -> Iterator[tuple[str, str]]:
+    """Every text of a request with its place: what is searched for sensitive content."""
+    yield "system", request.system
+    for index, tool in enumerate(request.tools):
+        yield f"tools[{index}].description", tool.description
+    for turn, message in enumerate(request.messages):
+        for position, part in enumerate(message.parts):
+            location = f"messages[{turn}].parts[{position}]"
+            match part:
+                case MediaPart():
+                    yield location, plain_text(part) or ""
+                case ToolCallPart():
+                    yield location, part.arguments_json
+                case _:
+                    yield location, part.text
+
+
+def _all_prose(request: ChatRequest) -> str:
+    """What people wrote: the user's turns, or all turns when the user wrote nothing. The system text sets no topic."""
+    spoken = [message.text() for message in request.messages if message.role is Role.USER]
+    return "\n".join(filter(None, spoken)) or "\n".join(message.text() for message in request.messages)
+
+
+def _instruction(request: ChatRequest) -> str:
+    """The last thing the user wrote, or its two ends."""
+    for message in reversed(request.messages):
+        if message.role is Role.USER and (text := message.text().strip()):
+            return _ends(text, _INSTRUCTION_CHARS)
+    return ""
+
+
+def _ends(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit // 2]}\n{text[-limit // 2 :]}"
+
+
+def _content_type(modalities: frozenset[Modality], sample: str) -> str:
+    attached = next((modality for modality in _MODALITY_ORDER if modality in modalities), None)
+    return content_type_of(sample) if attached is None else attached.value

@@ -1,0 +1,109 @@
+"""From a request's walk to its row in the ledger."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from shared.domain.chat import ChatReply, ChatRequest
+from shared.domain.decisions import Candidate, Decision
+from shared.domain.errors import RouterError
+from shared.domain.features import RequestFeatures
+from shared.domain.identity import Principal
+from shared.domain.policy import RoutingConstraints
+from shared.domain.records import RequestRecord, RequestStatus
+from shared.services.attempts import AttemptLog
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request as the edge hands it to the services.
+
+    Attributes:
+        started_s: instant on the monotonic clock at which the door opened; overhead is counted from it.
+        timeout_s: seconds from then until the answer is of no use.
+        requested_model: the caller's own word (``auto:cost``, a model id), for the record.
+    """
+
+    request: ChatRequest
+    constraints: RoutingConstraints
+    principal: Principal
+    request_id: str
+    endpoint: str
+    requested_model: str
+    stream: bool
+    started_s: float
+    timeout_s: float
+    tags: tuple[tuple[str, str], ...] = ()
+    trace_id: str | None = None
+    traceparent: str | None = None
+
+
+def opening(order: Order, features: RequestFeatures, now: datetime) -> RequestRecord:
+    """The record of an admitted request, as it stands if the worker dies now."""
+    return RequestRecord(
+        id=order.request_id,
+        tenant_id=order.principal.tenant_id,
+        service_name=order.principal.service,
+        principal_id=order.principal.id,
+        endpoint=order.endpoint,
+        request_type=features.category.value,
+        content_type=features.content_type,
+        attachment_size=features.attachment_bytes,
+        complexity_level=features.complexity_level.value,
+        security_level=features.security_level.label,
+        start_time=now,
+        end_time=now,
+        status=RequestStatus.ABANDONED,
+        stream=order.stream,
+        requested_model=order.requested_model,
+        trace_id=order.trace_id,
+        tags=order.tags,
+    )
+
+
+def chosen(record: RequestRecord, decision: Decision) -> RequestRecord:
+    """The record once a deployment is chosen."""
+    return replace(
+        _served_by(record, decision.chosen),
+        propensity=decision.chosen.propensity,
+        registry_version=decision.registry_version,
+        policy_version=decision.policy_version,
+    )
+
+
+def closing(
+    record: RequestRecord,
+    log: AttemptLog,
+    *,
+    now: datetime,
+    overhead_ms: float,
+    status: RequestStatus,
+    served: Candidate | None = None,
+    reply: ChatReply | None = None,
+    error: RouterError | None = None,
+) -> RequestRecord:
+    """The final record; its cost is the exact sum over all attempts, failed ones included."""
+    record = record if served is None else _served_by(record, served)
+    last = log.records[-1] if log.records else None
+    return replace(
+        record,
+        end_time=now,
+        status=status,
+        usage=last.usage if last is not None else record.usage,
+        cost_usd=sum((attempt.cost_usd for attempt in log.records), record.cost_usd),
+        ttft_ms=last.ttft_ms if last is not None else None,
+        overhead_ms=overhead_ms,
+        finish_reason=None if reply is None else reply.finish_reason.value,
+        error_code=None if error is None else error.code,
+        error_message=None if error is None else error.message,
+        attempts=tuple(log.records),
+    )
+
+
+def _served_by(record: RequestRecord, candidate: Candidate) -> RequestRecord:
+    return replace(
+        record,
+        model_used=candidate.profile.id,
+        deployment_used=candidate.deployment.id,
+        provider=candidate.deployment.provider.value,
+        region=candidate.deployment.region,
+    )

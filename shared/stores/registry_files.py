@@ -1,0 +1,210 @@
+"""The model registry and the routing policy, read from TOML files.
+
+A directory holds any number of registry files (``*.toml``) and one ``policy.toml``. Nothing is loaded by halves: a
+document with one mistake is refused, and the error lists every mistake that was found.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from shared.domain.models import Registry
+from shared.domain.policy import Policy
+from shared.stores.registry_checks import deployment_problems, model_problems, naming_problems, policy_problems
+from shared.stores.registry_schema import DeploymentTable, ModelTable, PolicyDocument
+
+POLICY_FILE = "policy.toml"
+_ENTRY_SCHEMAS: Mapping[str, type[BaseModel]] = {"model": ModelTable, "deployment": DeploymentTable}
+
+Document = Mapping[str, object]
+"""One parsed file: TOML, or the same shape as JSON."""
+
+
+class RegistryError(ValueError):
+    """The registry or the policy is not fit for use.
+
+    Attributes:
+        problems: every mistake found, each as ``file: table.key: what is wrong``.
+    """
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def load_registry(directory: Path) -> Registry:
+    """Read every registry file of a directory.
+
+    Raises:
+        RegistryError: a file cannot be read, or anything in it is wrong.
+    """
+    problems: list[str] = []
+    documents = {}
+    for path in sorted(directory.glob("*.toml")):
+        if path.name != POLICY_FILE and (document := _read(path, problems)) is not None:
+            documents[path.name] = document
+    if problems:
+        problems.extend(_Collected.from_documents(documents).problems)
+        raise RegistryError(tuple(problems))
+    return parse_registry(documents, name=directory.name)
+
+
+def load_policy(directory: Path, registry: Registry) -> Policy:
+    """Read ``policy.toml`` of a directory and hold it against the registry.
+
+    Raises:
+        RegistryError: the file cannot be read, or anything in it is wrong.
+    """
+    problems: list[str] = []
+    document = _read(directory / POLICY_FILE, problems)
+    if document is None:
+        raise RegistryError(tuple(problems))
+    return parse_policy(document, registry)
+
+
+def parse_registry(documents: Mapping[str, Document], *, name: str = "registry") -> Registry:
+    """The registry that parsed files describe together.
+
+    Args:
+        documents: parsed content by file name; models and deployments keep the order of names and entries.
+        name: what the whole is called where no single file is at fault.
+
+    Raises:
+        RegistryError: anything is wrong.
+    """
+    collected = _Collected.from_documents(documents)
+    problems = collected.problems
+    problems += collected.cross_problems(name)
+    if problems:
+        raise RegistryError(tuple(problems))
+    models = {model.id: model.to_domain() for model in collected.models}
+    return Registry(
+        version=_fingerprint(collected.content()),
+        models=models,
+        deployments=tuple(deployment.to_domain() for deployment in collected.deployments),
+        aliases={alias: model.id for model in collected.models for alias in model.aliases},
+    )
+
+
+def parse_policy(document: Document, registry: Registry, *, name: str = POLICY_FILE) -> Policy:
+    """The policy that a parsed file (or a JSON body of the same shape) describes.
+
+    Raises:
+        RegistryError: anything is wrong, also against the registry.
+    """
+    problems: list[str] = []
+    parsed = _validated(PolicyDocument, document, f"{name}: ", problems)
+    canonical = {model_id: model_id for model_id in registry.models} | dict(registry.aliases)
+    if isinstance(parsed, PolicyDocument):
+        zones = frozenset(zone for deployment in registry.deployments for zone in deployment.residency)
+        problems.extend(f"{name}: {problem}" for problem in policy_problems(parsed, canonical, zones))
+        if not problems:
+            return parsed.to_domain(_fingerprint(document), canonical)
+    raise RegistryError(tuple(problems))
+
+
+@dataclass(slots=True)
+class _Collected:
+    """What could be read of all files, and what could not."""
+
+    models: list[ModelTable] = field(default_factory=list)
+    deployments: list[DeploymentTable] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    """File by entry, keyed ``deployment/<id>``, for messages."""
+    raw: dict[str, list[object]] = field(default_factory=lambda: {kind: [] for kind in _ENTRY_SCHEMAS})
+    named: set[str] = field(default_factory=set)
+    """Ids of all models, also of those with mistakes, so that one mistake is not reported twice."""
+    problems: list[str] = field(default_factory=list)
+
+    @classmethod
+    def from_documents(cls, documents: Mapping[str, Document]) -> "_Collected":
+        collected = cls()
+        for file, document in documents.items():
+            collected._add_file(file, document)
+        return collected
+
+    def _add_file(self, file: str, document: Document) -> None:
+        for key in document.keys() - _ENTRY_SCHEMAS.keys():
+            self.problems.append(f"{file}: {key}: unknown key")
+        for kind in _ENTRY_SCHEMAS:
+            entries = document.get(kind, [])
+            if not isinstance(entries, list):
+                self.problems.append(f"{file}: {kind}: must be an array of tables, [[{kind}]]")
+                continue
+            for index, entry in enumerate(entries):
+                self._add_entry(file, kind, index, entry)
+
+    def _add_entry(self, file: str, kind: str, index: int, entry: object) -> None:
+        identity = entry.get("id") if isinstance(entry, Mapping) else None
+        where = f"{file}: {kind}[{identity if isinstance(identity, str) else index}]."
+        if kind == "model" and isinstance(identity, str):
+            self.named.add(identity)
+        self.raw[kind].append(entry)
+        parsed = _validated(_ENTRY_SCHEMAS[kind], entry, where, self.problems)
+        found: Iterator[str] = iter(())
+        if isinstance(parsed, ModelTable):
+            self.models.append(parsed)
+            found = model_problems(parsed)
+        elif isinstance(parsed, DeploymentTable):
+            self.deployments.append(parsed)
+            self.files.setdefault(parsed.id, file)
+            found = deployment_problems(parsed)
+        self.problems.extend(where + problem for problem in found)
+
+    def cross_problems(self, name: str) -> list[str]:
+        """What is wrong between entries."""
+        names = naming_problems(
+            (model.id for model in self.models),
+            (deployment.id for deployment in self.deployments),
+            (alias for model in self.models for alias in model.aliases),
+        )
+        problems = [f"{name}: {problem}" for problem in names]
+        for deployment in self.deployments:
+            if deployment.model not in self.named:
+                file = self.files[deployment.id]
+                problems.append(f"{file}: deployment[{deployment.id}].model: no model {deployment.model!r}")
+        if not self.raw["model"] or not self.raw["deployment"]:
+            problems.append(f"{name}: a registry needs at least one [[model]] and one [[deployment]]")
+        return problems
+
+    def content(self) -> Document:
+        """What the version stands for: entries as written, whatever file they are in."""
+        models = sorted(self.raw["model"], key=lambda entry: json.dumps(entry, sort_keys=True, default=str))
+        return {"model": models, "deployment": self.raw["deployment"]}
+
+
+def _read(path: Path, problems: list[str]) -> Document | None:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        problems.append(f"{path.name}: cannot be read: {reason}")
+        return None
+
+
+def _validated(schema: type[BaseModel], value: object, where: str, problems: list[str]) -> BaseModel | None:
+    # Strict JSON mode takes dates and enumerations as text and refuses everything else that would need guessing.
+    try:
+        return schema.model_validate_json(json.dumps(value, default=str))
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_context=False, include_input=False):
+            key = _key(detail["loc"])
+            problems.append(f"{where}{key}: {detail['msg']}" if key else f"{where.rstrip('.')}: {detail['msg']}")
+        return None
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """``("price", 0, "tiers")`` as ``price[0].tiers``."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    return text.removeprefix(".")
+
+
+def _fingerprint(content: Document) -> str:
+    """SHA-256 of canonical JSON: key order, comments, spacing and file boundaries do not count."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()

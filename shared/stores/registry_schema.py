@@ -1,0 +1,299 @@
+"""The shape of the registry and policy files: strict, no unknown keys, money as strings.
+
+A field says here what it may hold on its own; what must hold between fields is in `shared.stores.registry_checks`.
+Documents are validated in JSON mode, so a TOML file and a JSON body of the configuration API obey the same rules.
+"""
+
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+
+from shared.domain.chat import Modality
+from shared.domain.features import Category
+from shared.domain.models import (
+    Capabilities,
+    Deployment,
+    EndpointFormat,
+    Lifecycle,
+    ModelProfile,
+    PricePeriod,
+    PriceTier,
+    ProviderKind,
+    QualityPrior,
+    Rates,
+)
+from shared.domain.policy import Policy, Preset, ServicePolicy, Weights
+from shared.domain.security import SecurityLevel
+
+OVERALL = "overall"
+"""The quality key that every model has."""
+
+_QUALITY_KEYS = {OVERALL} | {category.value for category in Category if category is not Category.UNKNOWN}
+
+
+def _money(value: object) -> object:
+    """Prices are text in the file, so that none passes through a binary float."""
+    if not isinstance(value, str):
+        raise ValueError('write prices as text, such as "0.075"')  # noqa: TRY004  # pydantic collects ValueError only
+    try:
+        return Decimal(value)
+    except InvalidOperation:
+        raise ValueError("not a decimal number") from None
+
+
+def _quality_key(value: str) -> str:
+    if value not in _QUALITY_KEYS:
+        raise ValueError(f"must be one of {', '.join(sorted(_QUALITY_KEYS))}")
+    return value
+
+
+def _level(value: object) -> object:
+    labels = {level.label: level for level in SecurityLevel}
+    if not isinstance(value, str) or value not in labels:
+        raise ValueError(f"must be one of {', '.join(labels)}")
+    return labels[value]
+
+
+Usd = Annotated[Decimal, BeforeValidator(_money), Field(ge=0, le=9999, max_digits=10, decimal_places=6)]
+"""USD, or USD per one million tokens."""
+Factor = Annotated[Decimal, BeforeValidator(_money), Field(gt=0, le=9, max_digits=4, decimal_places=3)]
+Level = Annotated[SecurityLevel, BeforeValidator(_level)]
+ModelId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")]
+DeploymentId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._@-]{0,119}$")]
+Alias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@/-]{0,119}$")]
+Region = Annotated[str, Field(pattern=r"^[a-z]+(-[a-z]+[0-9]{1,2})?$")]
+"""A Google Cloud location: ``global``, a multi-region (``us``, ``eu``) or a region such as ``europe-west4``."""
+Zone = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+Tokens = Annotated[int, Field(ge=1, le=100_000_000)]
+Text = Annotated[str, Field(min_length=1, max_length=400)]
+Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+
+
+class Table(BaseModel):
+    """Base of every table: strict types, unknown keys refused."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class TierTable(Table):
+    """One row of rates: USD per one million tokens."""
+
+    input: Usd
+    output: Usd
+    cache_read: Usd | None = None
+    cache_write: Usd | None = None
+    cache_write_long: Usd | None = None
+    input_audio: Usd | None = None
+    above_prompt_tokens: Annotated[int, Field(ge=0)] = 0
+
+    def to_domain(self) -> PriceTier:
+        """The domain's tier."""
+        return PriceTier(Rates(**self.model_dump(exclude={"above_prompt_tokens"})), self.above_prompt_tokens)
+
+
+class PriceTable(Table):
+    """``[[model.price]]``: rates in force from a day on, and where they were read."""
+
+    effective_from: date
+    source: Text
+    tiers: Annotated[list[TierTable], Field(min_length=1, max_length=8)]
+    region_multipliers: dict[Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9-]*)$")], Factor] = Field(
+        default_factory=dict
+    )
+
+    def to_domain(self) -> PricePeriod:
+        """The domain's period."""
+        return PricePeriod(self.effective_from, tuple(t.to_domain() for t in self.tiers), self.region_multipliers)
+
+
+class QualityTable(Table):
+    """``[[model.quality]]``: one prior for several categories."""
+
+    categories: Annotated[list[Annotated[str, AfterValidator(_quality_key)]], Field(min_length=1)]
+    mean: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    weight: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)]
+    source: Text
+
+
+class LatencyTable(Table):
+    """``[model.latency]``: what to expect before anything was observed here."""
+
+    ttft_ms: Annotated[float, Field(gt=0, le=600_000, allow_inf_nan=False)]
+    tokens_per_s: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]
+    source: Text
+
+
+class LifecycleTable(Table):
+    """``[model.lifecycle]``: from when on, and until when, the router may call the model."""
+
+    available_from: date
+    deprecated_on: date | None = None
+    retires_on: date | None = None
+
+    def to_domain(self) -> Lifecycle:
+        """The domain's dates."""
+        return Lifecycle(self.available_from, self.deprecated_on, self.retires_on)
+
+
+class CapabilityTable(Table):
+    """``[model.capabilities]``."""
+
+    modalities: Annotated[list[Modality], Field(min_length=1)]
+    tools: bool = False
+    parallel_tools: bool = False
+    json_object: bool = False
+    json_schema: bool = False
+    thinking: bool = False
+    streaming: bool = True
+    system: bool = True
+    sampling: bool = True
+    media_uris: bool = False
+
+    def to_domain(self) -> Capabilities:
+        """The domain's capabilities."""
+        flags: dict[str, Any] = self.model_dump(exclude={"modalities"})
+        return Capabilities(modalities=frozenset(self.modalities), **flags)
+
+
+class ModelTable(Table):
+    """``[[model]]``."""
+
+    id: ModelId
+    publisher: ModelId
+    display_name: Text
+    aliases: list[Alias] = Field(default_factory=list)
+    context_window_tokens: Tokens
+    max_output_tokens: Tokens
+    chars_per_token: Annotated[float, Field(ge=0.5, le=20, allow_inf_nan=False)] = 4.0
+    lifecycle: LifecycleTable
+    capabilities: CapabilityTable
+    latency: LatencyTable
+    price: Annotated[list[PriceTable], Field(min_length=1, max_length=100)]
+    quality: Annotated[list[QualityTable], Field(min_length=1)]
+
+    def to_domain(self) -> ModelProfile:
+        """The domain's profile."""
+        return ModelProfile(
+            id=self.id,
+            publisher=self.publisher,
+            display_name=self.display_name,
+            context_window_tokens=self.context_window_tokens,
+            max_output_tokens=self.max_output_tokens,
+            capabilities=self.capabilities.to_domain(),
+            prices=tuple(period.to_domain() for period in self.price),
+            quality={
+                key: QualityPrior(row.mean, row.weight, row.source) for row in self.quality for key in row.categories
+            },
+            ttft_ms=self.latency.ttft_ms,
+            tokens_per_s=self.latency.tokens_per_s,
+            lifecycle=self.lifecycle.to_domain(),
+            price_source="; ".join(dict.fromkeys(period.source for period in self.price)),
+            chars_per_token=self.chars_per_token,
+        )
+
+
+class DeploymentTable(Table):
+    """``[[deployment]]``."""
+
+    id: DeploymentId
+    model: ModelId
+    provider: ProviderKind
+    target: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@/-]{0,199}$")]
+    region: Region
+    residency: Annotated[list[Zone], Field(min_length=1)]
+    clearance: Level
+    weight: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 1.0
+    enabled: bool = True
+    endpoint_format: EndpointFormat | None = None
+    dedicated_host: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,252}$")] | None = None
+    project: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9:.-]{0,62}$")] | None = None
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+
+    def to_domain(self) -> Deployment:
+        """The domain's deployment."""
+        return Deployment(
+            id=self.id,
+            model_id=self.model,
+            provider=self.provider,
+            target=self.target,
+            region=self.region,
+            residency=frozenset(self.residency),
+            clearance=self.clearance,
+            weight=self.weight,
+            enabled=self.enabled,
+            endpoint_format=self.endpoint_format,
+            dedicated_host=self.dedicated_host,
+            project=self.project,
+            options=self.options,
+        )
+
+
+class WeightsTable(Table):
+    """``[presets.*]``: how much each factor counts."""
+
+    quality: Weight
+    cost: Weight
+    latency: Weight
+    reliability: Weight
+    load: Weight
+
+    def to_domain(self) -> Weights:
+        """The domain's weights."""
+        return Weights(**self.model_dump())
+
+
+class ServiceTable(Table):
+    """``[default_service]`` and ``[services.*]``: the rules of a calling service."""
+
+    allow_models: list[Alias] = Field(default_factory=list)
+    deny_models: list[Alias] = Field(default_factory=list)
+    residency: list[Zone] = Field(default_factory=list)
+    max_level: Level = SecurityLevel.RESTRICTED
+    max_cost_usd: Annotated[Decimal, BeforeValidator(_money), Field(gt=0, le=1_000_000)] | None = None
+    preset: Preset | None = None
+
+    def to_domain(self, canonical: dict[str, str]) -> ServicePolicy:
+        """The domain's rules; model names become the registry's ids."""
+        return ServicePolicy(
+            allow_models=frozenset(canonical.get(name, name) for name in self.allow_models),
+            deny_models=frozenset(canonical.get(name, name) for name in self.deny_models),
+            residency=frozenset(self.residency),
+            max_level=self.max_level,
+            max_cost_usd=self.max_cost_usd,
+            preset=self.preset,
+        )
+
+
+class PolicyDocument(Table):
+    """``policy.toml``."""
+
+    presets: dict[Preset, WeightsTable]
+    default_preset: Preset = Preset.BALANCED
+    exploration: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    temperature: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.0
+    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    default_max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    cost_reference_usd: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 0.01
+    latency_reference_ms: Annotated[float, Field(gt=0, le=600_000, allow_inf_nan=False)] = 4000.0
+    default_service: ServiceTable = ServiceTable()
+    services: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")], ServiceTable] = Field(
+        default_factory=dict
+    )
+
+    def to_domain(self, version: str, canonical: dict[str, str]) -> Policy:
+        """The domain's policy."""
+        return Policy(
+            version=version,
+            presets={preset: weights.to_domain() for preset, weights in self.presets.items()},
+            default_preset=self.default_preset,
+            services={name: table.to_domain(canonical) for name, table in self.services.items()},
+            default_service=self.default_service.to_domain(canonical),
+            exploration=self.exploration,
+            temperature=self.temperature,
+            max_attempts=self.max_attempts,
+            default_max_output_tokens=self.default_max_output_tokens,
+            cost_reference_usd=self.cost_reference_usd,
+            latency_reference_ms=self.latency_reference_ms,
+        )

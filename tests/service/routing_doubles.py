@@ -1,0 +1,108 @@
+"""A provider that plays a script, and a routing service around it with real services and in-memory stores."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+from shared.domain.chat import (
+    ChatRequest,
+    Finished,
+    FinishReason,
+    Message,
+    Role,
+    StreamEvent,
+    TextDelta,
+    TextPart,
+    Usage,
+    UsageUpdate,
+)
+from shared.domain.errors import ProviderError, UnsupportedFeature
+from shared.domain.identity import Principal, RouterRole
+from shared.domain.models import Deployment, ModelProfile, ProviderKind
+from shared.domain.policy import RoutingConstraints
+from shared.ports import ProviderCall
+from shared.services.attempts import Attempts
+from shared.services.ledger_entry import Order
+from shared.services.recording import RecordWriter
+from shared.services.routing import RoutingService
+from shared.services.shelf import Shelf
+from shared.services.signals import SignalBoard
+
+USAGE = Usage(input_tokens=10, output_tokens=4)
+ANSWER: tuple[StreamEvent, ...] = (
+    TextDelta("Hel"),
+    TextDelta("lo"),
+    UsageUpdate(USAGE),
+    Finished(FinishReason.STOP, "stop"),
+)
+HANG = "hang"
+Step = StreamEvent | ProviderError | Exception | str
+
+
+@dataclass
+class ScriptedProvider:
+    """Plays the next script of the called deployment (or the default one) step by step; errors are raised in place."""
+
+    scripts: dict[str, list[Sequence[Step]]] = field(default_factory=dict)
+    calls: list[ProviderCall] = field(default_factory=list)
+    refuses: str | None = None
+    closed: int = 0
+    called: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def check(self, request: ChatRequest, profile: ModelProfile, deployment: Deployment) -> None:
+        if self.refuses is not None:
+            raise UnsupportedFeature("not taken by this wire form", param=self.refuses)
+
+    async def complete(self, call: ProviderCall) -> Sequence[StreamEvent]:
+        return [event async for event in self.stream(call)]
+
+    async def stream(self, call: ProviderCall) -> AsyncIterator[StreamEvent]:
+        self.calls.append(call)
+        self.called.set()
+        waiting = self.scripts.get(call.deployment.id)
+        script = waiting.pop(0) if waiting else ANSWER
+        try:
+            for step in script:
+                if isinstance(step, Exception):
+                    raise step
+                if isinstance(step, str):
+                    await asyncio.Event().wait()
+                else:
+                    yield step
+        finally:
+            self.closed += 1
+
+    async def warm(self) -> None:
+        return None
+
+    async def aclose(self) -> None:
+        return None
+
+
+PRINCIPAL = Principal("p-1", "tenant-1", "shop", frozenset({RouterRole.SERVICE}))
+
+
+def order(text: str = "What is the capital of France?", *, clock, request_id="r-1", **changes) -> Order:
+    given = {
+        "request": ChatRequest((Message(Role.USER, (TextPart(text),)),)),
+        "constraints": RoutingConstraints(),
+        "principal": PRINCIPAL,
+        "request_id": request_id,
+        "endpoint": "route",
+        "requested_model": "auto",
+        "stream": False,
+        "started_s": clock.monotonic(),
+        "timeout_s": 30.0,
+    }
+    return Order(**{**given, **changes})
+
+
+def service(provider, registry, policy, *, clock, store, spill, journal, telemetry):
+    board = SignalBoard()
+    providers = dict.fromkeys(ProviderKind, provider)
+    rng = random.Random(1)
+    writer = RecordWriter(store, spill, journal, telemetry)
+    attempts = Attempts(providers, board, clock, telemetry, rng)
+    shelf = Shelf(registry, policy, board, clock)
+    return RoutingService(shelf, attempts, providers, writer, clock, telemetry, rng), writer

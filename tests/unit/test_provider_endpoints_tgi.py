@@ -1,0 +1,274 @@
+"""Text Generation Inference and vLLM: bodies and recorded answers."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.domain.chat import (
+    ChatRequest,
+    Finished,
+    FinishReason,
+    FormatKind,
+    MediaPart,
+    Message,
+    Modality,
+    ReasoningEffort,
+    ResponseFormat,
+    Role,
+    Sampling,
+    TextDelta,
+    Tool,
+    ToolResultPart,
+    Usage,
+)
+from shared.domain.errors import (
+    ContextWindowExceeded,
+    ProviderBadResponse,
+    ProviderError,
+    ProviderRateLimited,
+    ProviderUnavailable,
+    UnsupportedFeature,
+)
+from shared.domain.models import EndpointFormat, ProviderKind
+from shared.providers.endpoints_check import check_tgi, check_vllm
+from shared.providers.tgi import TgiReader, tgi_body
+from shared.providers.vllm import vllm_events, vllm_instance
+from shared.providers.wire_stream import read_plain, read_sse
+from tests.unit.openai_builders import call, collected, deployment, pieces, profile, reply, request, user
+
+TGI = deployment(ProviderKind.HUGGING_FACE, EndpointFormat.TGI, target="1001")
+
+
+def token(text: str, *, special: bool = False, **end: Any) -> dict[str, Any]:
+    return {
+        "index": 1,
+        "token": {"id": 5, "text": text, "logprob": -0.1, "special": special},
+        "generated_text": None,
+        "details": None,
+        **end,
+    }
+
+
+def ending(reason: str, text: str = "") -> dict[str, Any]:
+    details = {"finish_reason": reason, "generated_tokens": 4, "seed": None, "input_length": 11}
+    return {"generated_text": text, "details": details}
+
+
+def sse(*events: dict[str, Any]) -> bytes:
+    return "".join(f"data:{json.dumps(event)}\n\n" for event in events).encode()
+
+
+def reader(*stops: str) -> TgiReader:
+    return TgiReader(call(request(sampling=Sampling(stop=stops)), TGI), "the endpoint")
+
+
+RECORDED = sse(
+    token("Deep"), token(" learn"), token("ing."), token("</s>", special=True, **ending("eos_token", "Deep learning."))
+)
+
+
+async def test_a_recorded_stream() -> None:
+    answer = reply(await collected(read_sse(pieces(RECORDED), reader())))
+    assert answer.text() == "Deep learning."
+    assert answer.usage == Usage(input_tokens=11, output_tokens=4)
+    assert (answer.finish_reason, answer.native_finish_reason) == (FinishReason.STOP, "eos_token")
+
+
+@given(cuts=st.lists(st.integers(0, 10_000), max_size=10))
+async def test_chunk_boundaries_change_nothing(cuts: list[int]) -> None:
+    whole = await collected(read_sse(pieces(RECORDED), reader()))
+    assert await collected(read_sse(pieces(RECORDED, *cuts), reader())) == whole
+
+
+@given(at=st.integers(0, 10_000))
+async def test_a_cut_is_told(at: int) -> None:
+    cut = RECORDED[: at % RECORDED.index(b'"finish_reason"')]
+    with pytest.raises(ProviderUnavailable):
+        await collected(read_sse(pieces(cut), reader()))
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_plain_answer_counts_its_own_tokens_and_estimates_the_prompt(wrapped: bool) -> None:
+    body: Any = {
+        "generated_text": "Deep learning.",
+        "details": {"finish_reason": "length", "generated_tokens": 3, "seed": None, "prefill": [], "tokens": []},
+    }
+    answer = reply(read_plain(json.dumps([body] if wrapped else body).encode(), reader()))
+    assert (answer.text(), answer.finish_reason) == ("Deep learning.", FinishReason.LENGTH)
+    assert answer.usage == Usage(input_tokens=2, output_tokens=3, estimated=True)
+
+
+async def test_the_stop_sequence_is_cut_off_even_when_tokens_share_it() -> None:
+    body = sse(token("One EN"), token("D two E"), token("N"), token("D.", **ending("stop_sequence")))
+    events = await collected(read_sse(pieces(body), reader("END.", "zzz")))
+    assert reply(events).text() == "One END two "
+    assert events[0] == TextDelta("One "), "what may become a stop sequence is held, the rest is not"
+
+
+@given(
+    parts=st.lists(st.text("abS", min_size=1, max_size=3), min_size=1, max_size=8),
+    stops=st.lists(st.text("abS", min_size=1, max_size=3), max_size=3),
+)
+async def test_stream_and_plain_text_are_equal_with_any_stop_sequences(parts: list[str], stops: list[str]) -> None:
+    text = "".join(parts)
+    reason = "stop_sequence" if any(text.endswith(stop) for stop in stops) else "length"
+    body = sse(*(token(part) for part in parts[:-1]), token(parts[-1], **ending(reason, text)))
+    streamed = reply(await collected(read_sse(pieces(body), reader(*stops))))
+    plain = json.dumps([ending(reason, text)]).encode()
+    assert streamed.text() == reply(read_plain(plain, reader(*stops))).text()
+    assert text.startswith(streamed.text())
+    if reason == "length":
+        assert streamed.text() == text
+
+
+@pytest.mark.parametrize(
+    ("reported", "error"),
+    [
+        ({"error": "Model is overloaded", "error_type": "overloaded"}, ProviderRateLimited),
+        ({"error": "Request failed during generation", "error_type": "generation"}, ProviderUnavailable),
+        ({"error": "Incomplete generation stream", "error_type": "incomplete_generation"}, ProviderUnavailable),
+        (
+            {"error": "Input validation error: `inputs` must have less than 4096 tokens.", "error_type": "validation"},
+            ContextWindowExceeded,
+        ),
+    ],
+)
+async def test_errors_inside_the_stream(reported: dict[str, Any], error: type[ProviderError]) -> None:
+    with pytest.raises(error):
+        await collected(read_sse(pieces(sse(token("a"), reported)), reader()))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"{}",
+        b"3",
+        b"null",
+        b'{"generated_text": "x"}',
+        b'{"token": 3}',
+        b'{"token": {"text": 3}}',
+        b'{"generated_text": 3, "details": {"finish_reason": "length"}}',
+        b'{"generated_text": "x", "details": {}}',
+        b'{"generated_text": "x", "details": {"finish_reason": {}}}',
+    ],
+)
+def test_what_is_not_of_tgis_form_is_a_bad_response(body: bytes) -> None:
+    with pytest.raises(ProviderBadResponse):
+        read_plain(body, reader())
+
+
+def test_the_body() -> None:
+    sampling = Sampling(temperature=0.7, top_p=0.9, top_k=50, seed=7, frequency_penalty=0.1, stop=("END",))
+    body = tgi_body(call(request(user("Hi"), sampling=sampling), TGI), "chatml", stream=True)
+    assert body == {
+        "inputs": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+        "parameters": {
+            "max_new_tokens": 100,
+            "return_full_text": False,
+            "details": True,
+            "seed": 7,
+            "frequency_penalty": 0.1,
+            "stop": ["END"],
+            "temperature": 0.7,
+            "top_p": 0.9,
+            "top_k": 50,
+        },
+        "stream": True,
+    }
+
+
+def test_values_that_the_server_refuses_are_said_in_its_own_way() -> None:
+    greedy = tgi_body(call(request(sampling=Sampling(temperature=0, top_p=0.9)), TGI), "plain", stream=False)
+    assert greedy["parameters"]["do_sample"] is False
+    assert not {"temperature", "top_p"} & greedy["parameters"].keys()
+    assert (
+        "top_p" not in tgi_body(call(request(sampling=Sampling(top_p=1.0)), TGI), "plain", stream=False)["parameters"]
+    )
+
+
+def test_json_goes_by_grammar() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    for wanted, value in (
+        (ResponseFormat(FormatKind.JSON_SCHEMA, "n", schema), schema),
+        (ResponseFormat(FormatKind.JSON_OBJECT), {"type": "object"}),
+    ):
+        body = tgi_body(call(request(response_format=wanted), TGI), "plain", stream=False)
+        assert body["parameters"]["grammar"] == {"type": "json", "value": value}
+
+
+def test_a_vllm_instance() -> None:
+    asked = call(request(user("Hi"), sampling=Sampling(temperature=0.5, stop=("END",))))
+    assert vllm_instance(asked, "the prompt") == {
+        "prompt": "the prompt",
+        "max_tokens": 100,
+        "temperature": 0.5,
+        "stop": ["END"],
+        "raw_response": True,
+    }
+
+
+@pytest.mark.parametrize("prediction", ["The answer", "Prompt:\nthe prompt\nOutput:\nThe answer"])
+def test_a_vllm_answer(prediction: str) -> None:
+    answer = reply(vllm_events(call(), "the prompt\n", [prediction], "the endpoint"))
+    assert (answer.text(), answer.finish_reason) == ("The answer", FinishReason.STOP)
+    assert answer.usage == Usage(input_tokens=2, output_tokens=3, estimated=True)
+
+
+@pytest.mark.parametrize("predictions", [[], [None], [3], [{"text": "x"}]])
+def test_a_vllm_answer_without_text_is_a_bad_response(predictions: list[Any]) -> None:
+    with pytest.raises(ProviderBadResponse):
+        vllm_events(call(), "the prompt", predictions, "the endpoint")
+
+
+TEXT_ONLY = [
+    (request(tools=(Tool("f"),)), "tools"),
+    (request(user("x", MediaPart(Modality.IMAGE, "image/png", b"x"))), "messages[0].content[1]"),
+    (request(Message(Role.TOOL, (ToolResultPart("a", "f", "1"),))), "messages[0].content[0]"),
+    (request(reasoning_effort=ReasoningEffort.HIGH), "reasoning_effort"),
+    (request(reasoning_effort=ReasoningEffort.NONE), None),
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [
+        *TEXT_ONLY,
+        (request(sampling=Sampling(presence_penalty=0.1)), "presence_penalty"),
+        (request(sampling=Sampling(top_k=3, seed=1)), None),
+        (request(response_format=ResponseFormat(FormatKind.JSON_SCHEMA, schema={})), None),
+    ],
+)
+def test_what_tgi_cannot_carry(asked: ChatRequest, param: str | None) -> None:
+    assert refused_field(check_tgi, asked) == param
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [
+        *TEXT_ONLY,
+        (request(sampling=Sampling(top_k=3)), "top_k"),
+        (request(sampling=Sampling(seed=3)), "seed"),
+        (request(response_format=ResponseFormat(FormatKind.JSON_OBJECT)), "response_format"),
+        (request(sampling=Sampling(temperature=1, presence_penalty=0.1)), None),
+    ],
+)
+def test_what_vllm_behind_predict_cannot_carry(asked: ChatRequest, param: str | None) -> None:
+    assert refused_field(check_vllm, asked) == param
+
+
+def refused_field(check: Any, asked: ChatRequest) -> str | None:
+    try:
+        check(asked, profile(), TGI)
+    except UnsupportedFeature as error:
+        return error.param
+    return None
+
+
+def test_the_reader_ends_once() -> None:
+    under_test = reader()
+    events = [*under_test.events_of(ending("length", "a")), *under_test.events_of(ending("length", ""))]
+    assert sum(isinstance(event, Finished) for event in events) == 1
