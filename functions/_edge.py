@@ -166,7 +166,7 @@ async def job(name: str) -> AsyncIterator[Container]:
             yield container
         except Exception as error:
             code = error.code if isinstance(error, errors.RouterError) else type(error).__name__
-            span.fail(code)
+            span.fail(code, error)
             container.telemetry.log(logging.ERROR, "job_failed", job=name, error=code)
             raise
 
@@ -189,7 +189,7 @@ async def _serve(route: Route, req: Request) -> Response:
             reply = await _handle(route, req, container, request_id, started_s, span, common)
         except errors.RouterError as error:
             response = _failure(error, request_id, common)
-            span.fail(error.code)
+            span.fail(error.code, error)
         except asyncio.CancelledError:
             span.fail("cancelled")
             raise
@@ -199,7 +199,7 @@ async def _serve(route: Route, req: Request) -> Response:
             )
             logging.getLogger("llm_router").debug("defect", exc_info=error)
             response = _failure(errors.InternalError("the router failed; quote the request id"), request_id, common)
-            span.fail("internal_error")
+            span.fail("internal_error", error)
         else:
             response = _success(reply, common)
         span.set(status=response.status_code)

@@ -2,12 +2,16 @@
 
 Words and short phrases of the instruction count for categories; what the request is made of (tools, code, a schema)
 counts too. Scores become probabilities in which UNKNOWN keeps a share of its own, so that thin evidence stays thin.
+
+What to expect: rules know the phrases they were given. Of 26 requests in phrasings that were kept apart while the cues
+were written, 9 were placed right, 9 were left unknown, 8 were placed wrong.
 """
 
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 from shared.analysis.category_cues import CJK_CUES, CUES, FAIR, STRONG
@@ -22,17 +26,21 @@ _MAX_SCORE: Final = 7.0
 _NEAR_WORDS: Final = 60
 """Instructions stand at the beginning or the end; what lies between is mostly material."""
 _MATERIAL_SHARE: Final = 0.3
-_MAX_WORDS: Final = 900
 _WORD: Final = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")  # noqa: RUF001  # the typographic apostrophe is meant
 
 _MULTIPLE_CHOICE: Final = re.compile(r"(?:^|\n| )\(?A[).:] .{1,600}?(?:\n| )\(?B[).:] ", re.DOTALL)
-_SUM: Final = re.compile(r"\d\s{0,3}[+*/×÷^=-]\s{0,3}\d|\bx\s{0,2}[=^]\s{0,2}\d|\\(?:frac|int|sum|sqrt|begin)\b|√|∫")  # noqa: RUF001  # the multiplication sign is meant
+_SUM: Final = re.compile(r"\d(?:\s{0,3}[+*×÷^=]\s{0,3}\d|\s[-/]\s\d)")  # noqa: RUF001  # the multiplication sign is meant
+_UNKNOWN_X: Final = re.compile(r"x\s{0,2}[=^]\s{0,2}\d")
+_FORMULA_MARKS: Final = ("\\frac", "\\int", "\\sum", "\\sqrt", "\\begin{", "√", "∫", "∑")
 _MATERIAL_MARKS: Final = re.compile(
     r"<(?:document|context|passage|source)s?\b|^(?:context|passage|document|sources?):", re.IGNORECASE | re.MULTILINE
 )
 _DIFF: Final = re.compile(r"^(?:diff --git |@@ -\d|\+\+\+ b/)", re.MULTILINE)
 _SHORT_WORDS: Final = 12
+_FEW_NUMBERS: Final = 2
+_MAX_PROBLEM_WORDS: Final = 120
 _QUESTION_MARKS: Final = frozenset("?？؟")  # noqa: RUF001  # those of other scripts too
+_GENERAL: Final = (Category.QUESTION_ANSWERING, Category.CONVERSATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,37 +69,38 @@ class Evidence:
 def classify(evidence: Evidence) -> Probabilities:
     """Probabilities over the taxonomy."""
     scores = dict.fromkeys(CUES, 0.0)
-    words = _WORD.findall(evidence.instruction[:16_000].lower())[:_MAX_WORDS]
+    words = _WORD.findall(evidence.instruction.lower())
     _add_cues(scores, words, 1.0)
     _add_cues(scores, _WORD.findall(evidence.system[:2000].lower()), 0.4)
     if not evidence.instruction.isascii():
         for category, pattern in CJK_CUES:
             if pattern.search(evidence.instruction):
                 scores[category] += STRONG
-    _add_structure(scores, evidence, len(words))
+    _add_structure(scores, evidence, words)
+    _yield_to_particular(scores, evidence, words)
     return _probabilities(scores)
 
 
 def _add_cues(scores: dict[Category, float], words: list[str], share: float) -> None:
     seen: set[str] = set()
     last = len(words)
-    for position in range(last):
+    for position, first in enumerate(words):
+        longest = _LONGEST_BY_FIRST_WORD.get(first)
+        if longest is None:
+            continue
         near = position < _NEAR_WORDS or position >= last - _NEAR_WORDS
-        phrase = ""
-        for end in range(position, min(position + _LONGEST_CUE, last)):
-            phrase = f"{phrase} {words[end]}" if phrase else words[end]
-            if phrase in _BY_PHRASE and phrase not in seen:
-                if near:
-                    seen.add(phrase)
-                for category, weight in _BY_PHRASE[phrase]:
-                    gain = weight * share if near else weight * share * _MATERIAL_SHARE
-                    # A second cue of the same kind adds less than the first.
-                    scores[category] += gain if scores[category] < STRONG else gain / 3
-                if not near:
-                    seen.add(phrase)
+        for end in range(position + 1, min(position + longest, last) + 1):
+            phrase = " ".join(words[position:end])
+            if phrase in seen or phrase not in _BY_PHRASE:
+                continue
+            seen.add(phrase)
+            for category, weight in _BY_PHRASE[phrase]:
+                gain = weight * share if near else weight * share * _MATERIAL_SHARE
+                # A second cue of the same kind adds less than the first.
+                scores[category] += gain if scores[category] < STRONG else gain / 3
 
 
-def _add_structure(scores: dict[Category, float], evidence: Evidence, words: int) -> None:
+def _add_structure(scores: dict[Category, float], evidence: Evidence, words: list[str]) -> None:
     text = evidence.instruction
     if evidence.offers_tools:
         scores[Category.AGENTIC] += 4.0
@@ -101,16 +110,30 @@ def _add_structure(scores: dict[Category, float], evidence: Evidence, words: int
         scores[Category.EXTRACTION] += 0.9
     if evidence.has_code:
         _add_code(scores, text)
-    elif _SUM.search(text):
-        scores[Category.MATH] += 1.8
-    if _MULTIPLE_CHOICE.search(text):
-        scores[Category.QUESTION_ANSWERING] += 2.2
+    else:
+        scores[Category.MATH] += _mathematics(text, words)
     if _MATERIAL_MARKS.search(text):
         scores[Category.GROUNDED_ANSWER] += 2.0
+    if _MULTIPLE_CHOICE.search(text):
+        scores[Category.QUESTION_ANSWERING] += 2.2
     if text.rstrip()[-1:] in _QUESTION_MARKS:
         scores[Category.QUESTION_ANSWERING] += 0.7
-    if words > _SHORT_WORDS and evidence.turns == 1:
+
+
+def _yield_to_particular(scores: dict[Category, float], evidence: Evidence, words: list[str]) -> None:
+    """Questions and greetings are part of every kind of request: a particular kind goes before them."""
+    if len(words) > _SHORT_WORDS and evidence.turns == 1:
         scores[Category.CONVERSATION] /= 4
+    if any(score >= STRONG for category, score in scores.items() if category not in _GENERAL):
+        for category in _GENERAL:
+            scores[category] /= 2
+
+
+def _mathematics(text: str, words: list[str]) -> float:
+    formula = _SUM.search(text) or _UNKNOWN_X.search(text) or any(mark in text for mark in _FORMULA_MARKS)
+    numbers = sum(word.isdecimal() for word in words)
+    word_problem = numbers >= _FEW_NUMBERS and len(words) <= _MAX_PROBLEM_WORDS and "how" in words
+    return (1.8 if formula else 0.0) + (1.5 if word_problem else 0.0)
 
 
 def _add_code(scores: dict[Category, float], text: str) -> None:
@@ -139,4 +162,8 @@ def _index() -> dict[str, list[tuple[Category, float]]]:
 
 
 _BY_PHRASE: Final = _index()
-_LONGEST_CUE: Final = max(len(phrase.split()) for phrase in _BY_PHRASE)
+_LONGEST_BY_FIRST_WORD: Final = {
+    first: max(len(phrase.split()) for phrase in phrases)
+    for first, phrases in groupby(sorted(_BY_PHRASE), key=lambda phrase: phrase.split(" ", 1)[0])
+}
+"""Most words have no cue that begins with them, and cost one look-up."""

@@ -20,7 +20,9 @@ CUES: Final[Mapping[Category, Mapping[float, str]]] = {
             resumir, resumen, riassumi
         """,
         FAIR: """
-            summary, condense, shorten, recap, abstract of, gist, boil down, in a nutshell, digest
+            summary, condense, shorten, recap, abstract of, gist, boil down, in a nutshell, digest, shorter,
+            bullets, bullet points, sum up, boil this down, overview of, condensed, make this short, brief
+            overview
         """,
     },
     Category.TRANSLATION: {
@@ -29,7 +31,9 @@ CUES: Final[Mapping[Category, Mapping[float, str]]] = {
             traduisez, traduce, traducir, traduci, into english, into german, into french, into spanish, into
             japanese, into chinese, in german, in french, in spanish, in italian, in japanese, in chinese, to
             english, to german, to french, to spanish, to japanese, to chinese, auf deutsch, auf englisch, ins
-            deutsche, ins englische, en français
+            deutsche, ins englische, en français, into italian, into portuguese, into dutch, into korean, into
+            russian, into polish, into arabic, to italian, to portuguese, to korean, to russian, german version,
+            french version, spanish version, english version, italian version, japanese version
         """,
         FAIR: """
             localize, localise, how do you say, mother tongue
@@ -43,7 +47,8 @@ CUES: Final[Mapping[Category, Mapping[float, str]]] = {
         """,
         FAIR: """
             label, labels, category, categories, tag this, tag the, true or false, rate the, is this spam,
-            intent of, urgency
+            intent of, urgency, which ones are, does this express, emotion, complaint, complaints, relevant or
+            not, yes or no, sort these, sort the following, detect whether, decide if
         """,
     },
     Category.EXTRACTION: {
@@ -53,7 +58,8 @@ CUES: Final[Mapping[Category, Mapping[float, str]]] = {
         """,
         FAIR: """
             identify all, entities, invoice number, fields, as json, to json, structured data, convert this
-            table, columns
+            table, columns, get the, out of this, return a json, return json, as a json, from the text, from
+            this text, list the, names of all, pick out
         """,
     },
     Category.CODE_REVIEW: {
@@ -65,7 +71,8 @@ CUES: Final[Mapping[Category, Mapping[float, str]]] = {
         """,
         FAIR: """
             bug, bugs, review, vulnerability, vulnerable, segfault, exception, error message, lint, optimize
-            this, code smell
+            this, code smell, did i do wrong, unsafe, never terminates, crashes, crash, fails with, why isn't,
+            why does my, doesn't work, what's the problem, null pointer, deadlock, leaks
         """,
     },
     Category.CODE_GENERATION: {
@@ -75,12 +82,14 @@ CUES: Final[Mapping[Category, Mapping[float, str]]] = {
             tests, write tests, implement a, implement an, implement the, implement in, create a function,
             create a script, build a rest, generate code, code that, a function that, a script that, a program
             that, a query that, unit tests for, dockerfile, regular expression, schreibe eine funktion, écris
-            une fonction, escribe una función
+            une fonction, escribe una función, code up, in python, in javascript, in typescript, in java, in
+            rust, in golang, in c, linked list, binary tree, hash map, unit test
         """,
         FAIR: """
             implement, function, python, javascript, typescript, java, rust, golang, sql, bash, react, html,
             css, api, endpoint, algorithm, script, kubernetes, terraform, yaml, component, class, method,
-            program, code, regex, pytest
+            program, code, regex, pytest, flask, django, fastapi, node, docker, cli, webhook, snippet, library,
+            package, server
         """,
     },
     Category.MATH: {
@@ -93,7 +102,8 @@ CUES: Final[Mapping[Category, Mapping[float, str]]] = {
         FAIR: """
             calculate, compute, solve, sum of, product of, percent, percentage, average of, mean of, standard
             deviation, probability, how many, how much, remainder, divided by, multiplied, times, geometry,
-            algebra, calculus
+            algebra, calculus, per hour, km h, mph, speed, at a rate, how fast, interest rate, dice, coin,
+            ratio, fraction, digits, integer, integers, angle, radius
         """,
     },
     Category.REASONING: {
@@ -105,7 +115,9 @@ CUES: Final[Mapping[Category, Mapping[float, str]]] = {
         """,
         FAIR: """
             analyze, analyse, evaluate, compare, reasoning, justify, plan for, implications, infer, why might,
-            hypothesis, assess, recommend, critique, premise, conclusion, argument, difference between
+            hypothesis, assess, recommend, critique, premise, conclusion, argument, difference between, what
+            could explain, why would, are all, if all, therefore, who is lying, best approach, how would you,
+            what would you, explain why, likely cause, scenario
         """,
     },
     Category.CREATIVE_WRITING: {
@@ -118,7 +130,8 @@ CUES: Final[Mapping[Category, Mapping[float, str]]] = {
         FAIR: """
             poem, story, song, creative, character, rhyme, rewrite, rephrase, tone, brainstorm, write an email,
             draft an email, write a letter, essay, article, draft, newsletter, dialogue, names for, post about,
-            caption
+            caption, compose, verse, names, imagine, fictional, greeting, toast, invitation, linkedin post,
+            tweet about, headline
         """,
     },
     Category.GROUNDED_ANSWER: {
@@ -126,7 +139,8 @@ CUES: Final[Mapping[Category, Mapping[float, str]]] = {
             based on the, based only on, using only the, using the following, according to the, given the
             following, context below, the context, the passage, the document, provided context, cite your
             sources, cite the, from the documents, the excerpt, the following passage, with citations, answer
-            from the
+            from the, answer only from, only from the, only from them, per the, using the documents, using these
+            documents, in the text above, in the text below
         """,
         FAIR: """
             passage, documents, sources, excerpt, knowledge base, handbook, policy says, as stated, citations,
@@ -149,11 +163,12 @@ CUES: Final[Mapping[Category, Mapping[float, str]]] = {
         STRONG: """
             hello, hi there, hey, hi, good morning, good evening, how are you, thanks, thank you, nice to meet,
             what's up, bye, goodbye, hallo, guten tag, bonjour, salut, hola, buenos días, ciao, danke, merci,
-            gracias, let's chat, sounds good
+            gracias, let's chat, sounds good, yo, sup, good night, nice to see you, see you, you're welcome,
+            how's it going
         """,
         FAIR: """
             i feel, i'm feeling, my day, lonely, bored, talk to me, your opinion, do you like, tell me a joke,
-            cheer me
+            cheer me, rough day, long day, lol, haha, okay, cool, great, nice, sorry, miss you, feeling down
         """,
     },
     Category.AGENTIC: {
@@ -164,7 +179,8 @@ CUES: Final[Mapping[Category, Mapping[float, str]]] = {
         """,
         FAIR: """
             agent, schedule a, send an, create a ticket, look up, workflow, automate, run the, orders for, check
-            the status
+            the status, monitor, forward, then update, then send, update the ticket, remind me, notify, cancel
+            my, reschedule, book, place an order, log in
         """,
     },
 }

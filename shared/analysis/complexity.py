@@ -31,9 +31,9 @@ _EFFORT: Final = {
     ReasoningEffort.HIGH: 0.25,
 }
 _DEMANDING: Final = re.compile(
-    r"\b(?:step by step|prove|proof|derive|optimi[sz]e|trade-?offs?|architecture|concurren\w{0,6}|distributed|edge cases?"
-    r"|theorem|asymptotic|thread-?safe|formal\w{0,3}|rigorous\w{0,2}|comprehensive|in depth|production-ready|design a"
-    r"|migrat\w{1,5}|root cause|multi-?step|backward\w? compatib\w{1,7})\b"
+    r"\b(?:step by step|prove|proof|derive|optimi[sz]e|trade-?offs?|architecture|concurren\w{0,6}|distributed"
+    r"|edge cases?|theorem|asymptotic|thread-?safe|formal\w{0,3}|rigorous\w{0,2}|comprehensive|in depth"
+    r"|production-ready|design a|migrat\w{1,5}|root cause|multi-?step|backward\w? compatib\w{1,7})\b"
 )
 _DEMAND: Final = re.compile(
     r"\b(?:must|should|shall|ensure|at least|at most|exactly|do not|don't|without|only|avoid|include|constraint)\b"
@@ -69,7 +69,8 @@ _NUMBER_WORDS: Final = ("a", "one", "two", "three", "four", "five", "six", "seve
 _NUMBERS: Final = {word: max(1, number) for number, word in enumerate(_NUMBER_WORDS)} | {"a single": 1}
 _BRIEF: Final = re.compile(r"\b(?:briefly|brief|concise\w{0,2}|short answer|one word|yes or no|just the|only the)\b")
 _LONG: Final = re.compile(r"\b(?:in detail|detailed|comprehensive|thorough\w{0,2}|long-form|in depth|exhaustive)\b")
-_LENGTH_WINDOW: Final = 4000
+_LENGTH_WINDOW: Final = 800
+"""Wishes for length stand near either end of what is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def level_of(score: float) -> ComplexityLevel:
 
 def expected_output_tokens(request: ChatRequest, category: Category, prompt_tokens: int, instruction: str) -> int:
     """Point estimate of the answer's tokens, thinking included, within what the request allows."""
-    text = instruction[:_LENGTH_WINDOW].lower()
+    text = f"{instruction[:_LENGTH_WINDOW]} {instruction[-_LENGTH_WINDOW:]}".lower()
     asked = _ASKED_LENGTH.search(text)
     if asked is not None:
         number = _NUMBERS.get(asked[1]) or int(asked[1])

@@ -23,7 +23,7 @@ from shared.domain.security import SecurityLevel
 
 SAMPLE_CHARS = 64 * 1024
 """Above this length, kind, language and category are read off the two ends; security and tokens never are."""
-_INSTRUCTION_CHARS = 8 * 1024
+_INSTRUCTION_CHARS = 3 * 1024
 _MODALITY_ORDER = (Modality.VIDEO, Modality.AUDIO, Modality.DOCUMENT, Modality.IMAGE)
 
 

@@ -106,6 +106,8 @@ def scan(text: str, location: str) -> list[Finding]:
                 kept.append(finding)
             if highest is None or level > highest.level:
                 highest = finding
+            if len(kept) == MAX_FINDINGS_PER_KIND and highest.level >= _CONFIDENTIAL:
+                break  # nothing that follows can change the level: no kind has two levels above this
         if highest is not None and highest not in kept:
             kept[-1] = highest
         findings.extend(kept)

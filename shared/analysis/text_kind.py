@@ -1,6 +1,7 @@
 """What a text looks like: its language, and whether it is prose, code, mathematics, data or logs."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -18,9 +19,12 @@ _COMMON_WORDS: Final[Mapping[str, str]] = {
     "nl": "de het een en is van dat niet op te voor met zijn ook wat hoe deze aan naar ik",
     "pl": "i w na nie się jest to że z do jak co po dla są tym oraz czy",
 }
-_STOP_WORDS: Final = {language: frozenset(words.split()) for language, words in _COMMON_WORDS.items()}
+_LANGUAGES_BY_WORD: Final = {
+    word: tuple(language for language, words in _COMMON_WORDS.items() if word in words.split())
+    for word in " ".join(_COMMON_WORDS.values()).split()
+}
 _MIN_STOP_WORDS: Final = 2
-_MAX_WORDS: Final = 400
+_MAX_WORDS: Final = 200
 _WORD: Final = re.compile(r"[^\W\d_]+")
 _SCRIPTS: Final = (
     ("ja", re.compile("[\u3040-\u30ff]")),
@@ -35,7 +39,7 @@ _SCRIPTS: Final = (
     ("hi", re.compile("[\u0900-\u097f]")),
     ("th", re.compile("[\u0e00-\u0e7f]")),
 )
-"""In order: kana decides for Japanese before Han does for Chinese; Ukrainian and Persian letters before their script."""
+"""In order: kana decides before Han, Ukrainian and Persian letters before the rest of their script."""
 _DECISIVE: Final = frozenset({"ja", "uk", "fa"})
 _SCRIPT_SHARE: Final = 0.15
 
@@ -67,11 +71,12 @@ def language_of(text: str) -> str:
             found = sum(1 for _ in script.finditer(text))
             if found and (language in _DECISIVE or found >= _SCRIPT_SHARE * letters):
                 return language
-    words = [word.lower() for word in _WORD.findall(text[:8000])[:_MAX_WORDS]]
-    counts = {language: sum(word in stops for word in words) for language, stops in _STOP_WORDS.items()}
-    best = max(counts, key=counts.__getitem__)
-    enough = counts[best] >= min(_MIN_STOP_WORDS, max(1, len(words) // 3))
-    return best if enough and counts[best] else UNDETERMINED
+    words = _WORD.findall(text[:2000].lower())[:_MAX_WORDS]
+    counts = Counter(language for word in words for language in _LANGUAGES_BY_WORD.get(word, ()))
+    if not counts:
+        return UNDETERMINED
+    best, count = counts.most_common(1)[0]
+    return best if count >= min(_MIN_STOP_WORDS, max(1, len(words) // 3)) else UNDETERMINED
 
 
 def has_code(text: str) -> bool:
@@ -92,7 +97,7 @@ def content_type_of(text: str) -> str:
     code_share = _share(_CODE_LINE, lines)
     if (_fenced_share(text) >= 0.5) or (len(lines) >= _MIN_LINES and code_share >= 0.5):  # noqa: PLR2004  # most of it
         return CODE
-    formulas = sum(1 for _ in _LATEX.finditer(text[:8000]))
+    formulas = sum(1 for _ in _LATEX.finditer(text[:4000]))
     return MATH if formulas >= _MIN_FORMULAS else PROSE
 
 
@@ -110,7 +115,7 @@ def _is_data(text: str, lines: list[str]) -> bool:
 
 
 def _lines(text: str) -> list[str]:
-    return [line for line in text[:32_000].splitlines()[:_MAX_LINES] if line.strip()]
+    return [line for line in text[:16_000].splitlines()[:_MAX_LINES] if line.strip()]
 
 
 def _share(pattern: re.Pattern[str], lines: list[str]) -> float:

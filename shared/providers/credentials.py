@@ -6,7 +6,6 @@ thread, and starts it while the old token still works.
 """
 
 import asyncio
-import functools
 import logging
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -24,6 +23,8 @@ _SKEW_S = 10.0
 """A token this close to its end may be refused by a server whose clock is ahead."""
 _RETRY_PAUSE_S = 5.0
 """After a failed refresh ahead of time; the old token still works meanwhile."""
+
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 _log = logging.getLogger(__name__)
 
@@ -150,17 +151,10 @@ class GoogleTokens:
 def adc_tokens(*, clock: Clock) -> GoogleTokens:
     """Tokens of the Application Default Credentials: a key file, a workload identity file or the metadata server.
 
-    Raises:
-        ProviderAuthError: there are none.
+    They are looked for when the first token is asked for, since looking can mean asking the network; when there are
+    none, that is when `ProviderAuthError` says so.
     """
-    import google.auth  # noqa: PLC0415 - 70 ms that only this choice of credentials needs
-    from google.auth.exceptions import DefaultCredentialsError  # noqa: PLC0415 - the same
-
-    try:
-        credentials, _ = google.auth.default(scopes=[CLOUD_PLATFORM_SCOPE])
-    except DefaultCredentialsError:
-        raise ProviderAuthError("no Google Application Default Credentials were found") from None
-    return GoogleTokens(credentials, clock=clock)
+    return GoogleTokens(_DefaultCredentials(), clock=clock)
 
 
 def entra_federated_tokens(
@@ -216,11 +210,42 @@ def _entra_supplier(credential: EntraCredential, scope: str) -> Any:
     return EntraSupplier()
 
 
+class _DefaultCredentials:
+    """Application Default Credentials, found at the first refresh."""
+
+    def __init__(self) -> None:
+        self.token: str | None = None
+        self.expiry: datetime | None = None
+        self._found: GoogleCredentials | None = None
+
+    def refresh(self, request: Any) -> None:
+        import google.auth  # noqa: PLC0415 - 70 ms that only this choice of credentials needs
+
+        if self._found is None:
+            self._found, _ = google.auth.default(scopes=[CLOUD_PLATFORM_SCOPE], request=request)
+        self._found.refresh(request)
+        self.token, self.expiry = self._found.token, self._found.expiry
+
+
+class _Request:
+    """google-auth's transport with a deadline, and the last status, which google-auth's own errors leave out."""
+
+    def __init__(self, transport: Any, deadline_s: float) -> None:
+        self._transport = transport
+        self._deadline_s = deadline_s
+        self.last_status = 0
+
+    def __call__(self, url: str, method: str = "GET", **fields: Any) -> Any:
+        response = self._transport(url=url, method=method, **{**fields, "timeout": self._deadline_s})
+        self.last_status = response.status
+        return response
+
+
 def _refresh_in_thread(credentials: GoogleCredentials, deadline_s: float) -> None:
     """One synchronous refresh.
 
     Raises:
-        ProviderAuthError: the identity was refused.
+        ProviderAuthError: the identity was refused, or there is none.
         DependencyUnavailable: the token service is away.
     """
     import requests  # noqa: PLC0415 - google-auth's transport, needed only when a token is fetched
@@ -228,12 +253,12 @@ def _refresh_in_thread(credentials: GoogleCredentials, deadline_s: float) -> Non
     from google.auth.transport.requests import Request  # noqa: PLC0415 - the same
 
     with requests.Session() as session:
-        request = functools.partial(Request(session=session), timeout=deadline_s)
+        request = _Request(Request(session=session), deadline_s)
         try:
             credentials.refresh(request)
         except TransportError:
             raise DependencyUnavailable("the Google token service could not be reached") from None
         except GoogleAuthError as error:
-            if error.retryable:
+            if error.retryable or request.last_status in _TRANSIENT:
                 raise DependencyUnavailable("the Google token service failed") from None
             raise ProviderAuthError("Google refused the router's identity", vendor_status="token refresh") from None

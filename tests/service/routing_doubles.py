@@ -80,10 +80,16 @@ class ScriptedProvider:
         return None
 
 
+def rid(number: int) -> str:
+    """Request ids as the ledger takes them."""
+    return f"019a0000-0000-7000-8000-{number:012d}"
+
+
+R1 = rid(1)
 PRINCIPAL = Principal("p-1", "tenant-1", "shop", frozenset({RouterRole.SERVICE}))
 
 
-def order(text: str = "What is the capital of France?", *, clock, request_id="r-1", **changes) -> Order:
+def order(text: str = "What is the capital of France?", *, clock, request_id=R1, **changes) -> Order:
     given = {
         "request": ChatRequest((Message(Role.USER, (TextPart(text),)),)),
         "constraints": RoutingConstraints(),

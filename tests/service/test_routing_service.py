@@ -23,7 +23,7 @@ from shared.domain.records import RequestStatus
 from shared.domain.security import SecurityLevel
 from shared.stores.memory import ManualClock, MemoryJournal, MemoryMachine, MemoryRecordStore, MemorySpill
 from shared.telemetry import RecordingTelemetry
-from tests.service.routing_doubles import ANSWER, HANG, USAGE, ScriptedProvider, order, service
+from tests.service.routing_doubles import ANSWER, HANG, R1, USAGE, ScriptedProvider, order, rid, service
 from tests.unit.routing_builders import deployment, model, policy, registry
 
 A_EU, A_US = deployment("a"), deployment("a", "us-central1", residency=frozenset({"us"}))
@@ -137,7 +137,7 @@ async def test_a_pinned_model_never_becomes_another_unless_allowed():
     with pytest.raises(ProviderTimeout):
         await world.service.answer(world.order(constraints=RoutingConstraints(model="a-latest")))
     allowed = RoutingConstraints(model="a-latest", allow_fallback=True)
-    answer = await world.service.answer(world.order(constraints=allowed, request_id="r-2"))
+    answer = await world.service.answer(world.order(constraints=allowed, request_id=rid(2)))
     assert answer.record.model_used == "b"
 
 
@@ -301,7 +301,7 @@ async def test_failing_deployments_lose_their_lead():
     provider = ScriptedProvider({A_EU.id: [[unavailable()] for _ in range(8)]})
     world = World(provider)
     for number in range(8):
-        await world.service.answer(world.order(request_id=f"r-{number}"))
+        await world.service.answer(world.order(request_id=rid(number)))
     assert provider.calls[-1].deployment.id == A_US.id
     assert world.service.decide(world.order()).chosen.deployment == A_US
 
@@ -333,7 +333,7 @@ async def test_when_nothing_takes_a_record_the_journal_keeps_it_for_the_next_pro
     heir = World()
     heir.machine.pages = world.machine.pages
     assert await heir.writer.recover() == 1
-    assert heir.store.by_id["r-1"].status is RequestStatus.SUCCESS
+    assert heir.store.by_id[R1].status is RequestStatus.SUCCESS
     assert await heir.writer.recover() == 0
 
 
@@ -345,20 +345,20 @@ async def test_a_worker_that_dies_in_the_call_leaves_an_abandoned_record():
     heir = World()
     heir.machine.pages = world.machine.pages
     await heir.writer.recover()
-    assert heir.store.by_id["r-1"].status is RequestStatus.ABANDONED
+    assert heir.store.by_id[R1].status is RequestStatus.ABANDONED
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_one_record_that_no_store_takes_does_not_stop_the_others():
     world = World()
-    await world.service.answer(world.order(request_id="good-1"))
-    await world.service.answer(world.order(request_id="good-2"))
-    bad = replace(world.journal._own.finished["good-1"], id="bad", usage=Usage())
+    await world.service.answer(world.order(request_id=rid(11)))
+    await world.service.answer(world.order(request_id=rid(12)))
+    bad = replace(world.journal._own.finished[rid(11)], id=rid(13), usage=Usage())
     refuse = world.store.insert
 
     async def insert(records):
-        if any(record.id == "bad" for record in records):
+        if any(record.id == rid(13) for record in records):
             raise InternalError("the database refused a value")
         return await refuse(records)
 
@@ -367,5 +367,5 @@ async def test_one_record_that_no_store_takes_does_not_stop_the_others():
     world.writer.finished(bad)
     world.writer.start()
     await world.writer.aclose()
-    assert set(world.store.by_id) == {"good-1", "good-2"}
-    assert set(world.machine.pages[0].finished) == {"bad"}
+    assert set(world.store.by_id) == {rid(11), rid(12)}
+    assert set(world.machine.pages[0].finished) == {rid(13)}

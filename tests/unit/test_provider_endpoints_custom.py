@@ -1,5 +1,6 @@
 """The declarative mapping of custom endpoints, and the check of `Deployment.options` when a registry loads."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from shared.domain.models import EndpointFormat, ProviderKind
 from shared.providers.custom import CustomMapping, answer_events, filled, found
 from shared.providers.endpoints_check import check_custom
 from shared.providers.endpoints_options import OptionsCache, PromptOptions, validate_options
+from shared.stores.registry_files import load_registry
 from tests.unit.openai_builders import assistant, call, deployment, profile, reply, request, user
 
 OPTIONS: dict[str, Any] = {
@@ -250,3 +252,8 @@ def test_options_are_read_once_per_registry_version() -> None:
     assert cache.of(at, PromptOptions) is same
     changed = deployment(ProviderKind.HUGGING_FACE, EndpointFormat.TGI, target="1", options={"template": "plain"})
     assert cache.of(changed, PromptOptions).template == "plain"
+
+
+def test_the_shipped_registry_has_valid_options() -> None:
+    shipped = load_registry(Path(__file__).parents[2] / "shared" / "registry").deployments
+    assert {validate_options(at) for at in shipped} == {None}

@@ -225,15 +225,39 @@ def test_a_file_that_lost_its_name_is_nobodys(tmp_path: Path, monkeypatch: pytes
     path = _abandon(dead)
     first, second = FileJournal(tmp_path), FileJournal(tmp_path)
     assert len(first.recover()) == 1
-    lock = fcntl.flock
+    lock, number = fcntl.flock, path.stat().st_ino
 
     def discarded_meanwhile(fd: int, operation: int) -> None:
-        first.discard()
+        # The second has opened the file, and only then does the first delete it.
+        if os.fstat(fd).st_ino == number:
+            first.discard()
         lock(fd, operation)
 
     monkeypatch.setattr(fcntl, "flock", discarded_meanwhile)
     assert second.recover() == []
     assert not path.exists()
+
+
+def test_a_claim_is_let_go_only_when_the_file_has_lost_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = FileJournal(tmp_path)
+    dead.finished(record())
+    path = _abandon(dead)
+    finder = FileJournal(tmp_path)
+    finder.recover()
+    (claim,) = finder._claimed
+    close, seen = os.close, []
+
+    def watched(fd: int) -> None:
+        if fd == claim[1]:
+            seen.append(path.exists())
+        close(fd)
+
+    monkeypatch.setattr(os, "close", watched)
+    finder.discard()
+
+    assert seen == [False]
 
 
 def test_files_that_were_never_finished_are_swept_when_they_are_old(tmp_path: Path) -> None:

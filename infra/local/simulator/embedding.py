@@ -1,0 +1,55 @@
+"""Embeddings without a model: hashed words, word pairs and letter triples, so that like texts have like vectors."""
+
+import hashlib
+import re
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+_WORD = re.compile(r"\w+", re.UNICODE)
+_PROBES = 4
+"""Dimensions that each feature is spread over; several make chance collisions harmless."""
+_WORD_WEIGHT, _PAIR_WEIGHT, _LETTERS_WEIGHT = 1.0, 0.6, 0.25
+_STOP_WEIGHT = 0.15
+_STOP_WORDS = frozenset(
+    "a an and are as at be by can do does for from has have how i in is it its me my not of on or our so that the "  # noqa: SIM905 - reads better as a line
+    "their this to was we were what when where which who why will with you your".split()
+)
+
+
+@lru_cache(maxsize=4_096)
+def embed(text: str, dimensions: int) -> npt.NDArray[np.float64]:
+    """A unit vector for a text; the same text always gives the same vector, of unit length at every dimension.
+
+    Args:
+        text: any text; one without a word gets a vector of its own.
+        dimensions: how long the vector is.
+    """
+    vector = np.zeros(dimensions)
+    words = _WORD.findall(text.lower()) or [f"\x00{text}"]
+    for feature, weight in _features(words):
+        digest = hashlib.blake2b(feature.encode(), digest_size=4 * _PROBES).digest()
+        for probe in range(_PROBES):
+            value = int.from_bytes(digest[probe * 4 : probe * 4 + 4], "big")
+            vector[(value >> 1) % dimensions] += weight if value & 1 else -weight
+    length = float(np.linalg.norm(vector))
+    if length == 0:
+        vector[0], length = 1.0, 1.0
+    vector /= length
+    vector.flags.writeable = False
+    return vector
+
+
+def _features(words: list[str]) -> list[tuple[str, float]]:
+    features: list[tuple[str, float]] = []
+    for word in words:
+        weight = _STOP_WEIGHT if word in _STOP_WORDS else 1.0
+        features.append((f"w {word}", _WORD_WEIGHT * weight))
+        padded = f"<{word}>"
+        features.extend((f"l {padded[at : at + 3]}", _LETTERS_WEIGHT * weight) for at in range(len(padded) - 2))
+    for first, second in pairwise(words):
+        light = first in _STOP_WORDS or second in _STOP_WORDS
+        features.append((f"p {first} {second}", _PAIR_WEIGHT * (_STOP_WEIGHT if light else 1.0)))
+    return features

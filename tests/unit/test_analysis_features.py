@@ -1,0 +1,336 @@
+"""The reading as a whole: tokens, language, kind, complexity, expected length, needs; and that it takes any text."""
+
+import struct
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.analysis.complexity import expected_output_tokens, level_of
+from shared.analysis.features import analyse
+from shared.analysis.text_kind import content_type_of, language_of
+from shared.analysis.tokens import (
+    AUDIO_TOKENS_PER_S,
+    IMAGE_TOKENS,
+    PAGE_TOKENS,
+    UNSEEN_TOKENS,
+    VIDEO_TOKENS_PER_S,
+    estimate_tokens,
+    media_tokens,
+    prompt_tokens,
+)
+from shared.domain.chat import (
+    ChatRequest,
+    FormatKind,
+    MediaPart,
+    Message,
+    Modality,
+    ReasoningEffort,
+    ResponseFormat,
+    Role,
+    TextPart,
+    ThinkingPart,
+    Tool,
+    ToolCallPart,
+    ToolResultPart,
+)
+from shared.domain.features import Category, ComplexityLevel
+from shared.domain.security import SecurityLevel
+
+
+def ask(*parts: str | MediaPart, **changes: object) -> ChatRequest:
+    turn = Message(Role.USER, tuple(TextPart(p) if isinstance(p, str) else p for p in parts))
+    return replace(ChatRequest((turn,)), **changes)  # type: ignore[arg-type]  # fields by name
+
+
+# --- tokens: true counts are the mean of o200k_base and DeepSeek V3 -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "true_tokens"),
+    [
+        ("The quick brown fox jumps over the lazy dog. " * 20, 201),
+        ("Many companies already use large language models for customer service and for summaries of documents.", 16),
+        (
+            "Künstliche Intelligenz verändert die Art, wie wir arbeiten. Viele Unternehmen nutzen bereits große Sprachmodelle.",
+            26,
+        ),
+        (
+            "Искусственный интеллект меняет то, как мы работаем. Многие компании уже используют большие языковые модели.",
+            24,
+        ),
+        (
+            "人工智能正在改变我们的工作方式。许多公司已经开始使用大型语言模型来处理客户服务、文档摘要和代码审查等任务。",
+            28,
+        ),
+        ("人工知能は私たちの働き方を変えつつあります。多くの企業が、大規模言語モデルを使い始めています。", 33),
+        ("인공지능은 우리가 일하는 방식을 바꾸고 있습니다. 많은 기업이 대규모 언어 모델을 사용하기 시작했습니다.", 30),
+    ],
+)
+def test_estimate_is_near_real_tokenizers(text: str, true_tokens: int):
+    assert estimate_tokens(text) == pytest.approx(true_tokens, rel=0.3)
+
+
+def test_code_and_figures_are_denser_than_prose():
+    prose, code, figures = (
+        "plain words that people write " * 30,
+        "x[i] = f(y[j], k) # {a: b}\n" * 30,
+        "3.14159,2.71828\n" * 30,
+    )
+    density = [len(text) / estimate_tokens(text) for text in (prose, code, figures)]
+    assert density == sorted(density, reverse=True)
+    assert density[0] > 4
+    assert density[2] < 2.2
+
+
+@given(st.text(max_size=500), st.text(max_size=500))
+def test_tokens_count_all_text(one: str, other: str):
+    assert estimate_tokens(one) >= (1 if one else 0)
+    assert estimate_tokens(one + "\n" + other) <= estimate_tokens(one) + estimate_tokens(other) + 4 + len(one + other)
+
+
+def test_the_middle_of_a_long_text_is_counted():
+    whole = estimate_tokens("word " * 400_000)
+    assert whole == pytest.approx(400_000, rel=0.15)
+    assert analyse(ask("word " * 400_000)).prompt_tokens == pytest.approx(whole, rel=0.01)
+
+
+def test_every_part_of_a_request_adds_tokens():
+    text = "some words to count here"
+    bare = prompt_tokens(ask("hi"))
+    tool = Tool("lookup", text, {"type": "object", "properties": {"key": {"type": "string"}}})
+    schema = ResponseFormat(FormatKind.JSON_SCHEMA, schema={"type": "object", "required": ["a", "b"]})
+    richer = [
+        ask("hi", system=text),
+        ask("hi", tools=(tool,)),
+        ask("hi", response_format=schema),
+        ask("hi", MediaPart(Modality.DOCUMENT, "text/plain", text.encode())),
+        *(
+            ChatRequest((*ask("hi").messages, Message(role, (part,))))
+            for role, part in (
+                (Role.ASSISTANT, ThinkingPart(text)),
+                (Role.ASSISTANT, ToolCallPart("1", "lookup", '{"key": "some value"}')),
+                (Role.TOOL, ToolResultPart("1", "lookup", text)),
+            )
+        ),
+    ]
+    assert all(prompt_tokens(request) > bare + 4 for request in richer)
+
+
+def _wav(seconds: int) -> bytes:
+    rate = 32_000
+    header = (
+        b"RIFF"
+        + struct.pack("<I", 36 + rate * seconds)
+        + b"WAVEfmt "
+        + struct.pack("<IHHIIHH", 16, 1, 1, 16_000, rate, 2, 16)
+    )
+    return header + b"data" + struct.pack("<I", rate * seconds) + bytes(rate * seconds)
+
+
+@pytest.mark.parametrize(
+    ("part", "tokens"),
+    [
+        (MediaPart(Modality.IMAGE, "image/png", b"\x89PNG"), IMAGE_TOKENS),
+        (MediaPart(Modality.DOCUMENT, "application/pdf", b"%PDF /Type /Pages /Type /Page /Type/Page"), 2 * PAGE_TOKENS),
+        (MediaPart(Modality.DOCUMENT, "application/pdf", bytes(120_000)), 3 * PAGE_TOKENS),
+        (MediaPart(Modality.AUDIO, "audio/wav", _wav(10)), 10 * AUDIO_TOKENS_PER_S + 1),
+        (MediaPart(Modality.AUDIO, "audio/mpeg", bytes(160_000)), 10 * AUDIO_TOKENS_PER_S),
+        (MediaPart(Modality.VIDEO, "video/mp4", bytes(2_500_000)), 10 * VIDEO_TOKENS_PER_S),
+        (
+            MediaPart(Modality.DOCUMENT, "text/markdown; charset=utf-8", b"one two three"),
+            estimate_tokens("one two three"),
+        ),
+        (MediaPart(Modality.AUDIO, "audio/mpeg", uri="gs://b/a.mp3"), UNSEEN_TOKENS[Modality.AUDIO]),
+    ],
+)
+def test_attachments_are_charged(part: MediaPart, tokens: int):
+    assert media_tokens(part) == tokens
+
+
+# --- language and kind ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("What is the capital of France and how many people live in it?", "en"),
+        ("Wie funktioniert eine Wärmepumpe und was kostet sie?", "de"),
+        ("Quelle est la capitale de la France et combien de personnes y vivent ?", "fr"),
+        ("¿Cuál es la capital de España y qué se puede ver en la ciudad?", "es"),
+        ("Qual è la capitale della Francia e che cosa si può vedere nel centro?", "it"),
+        ("Qual é a capital do Brasil e o que você pode ver na cidade?", "pt"),
+        ("Wat is de hoofdstad van Nederland en hoe kom ik er met de trein?", "nl"),
+        ("Jaka jest stolica Francji i co można tam zobaczyć w centrum?", "pl"),
+        ("Какая столица Франции?", "ru"),
+        ("Яка столиця Франції і що її прикрашає?", "uk"),
+        ("法国的首都是什么?", "zh"),
+        ("フランスの首都はどこですか", "ja"),
+        ("프랑스의 수도는 어디입니까?", "ko"),
+        ("ما هي عاصمة فرنسا؟", "ar"),
+        ("پایتخت فرانسه چیست؟", "fa"),
+        ("מהי בירת צרפת?", "he"),
+        ("Ποια είναι η πρωτεύουσα;", "el"),
+        ("फ्रांस की राजधानी क्या है?", "hi"),
+        ("เมืองหลวงของฝรั่งเศสคืออะไร", "th"),
+        ("café", "und"),
+        ("12345", "und"),
+        ("", "und"),
+    ],
+)
+def test_language(text: str, language: str):
+    assert language_of(text) == language
+
+
+PYTHON = "import os\n\ndef main(argv):\n    for name in argv:\n        print(name)\n    return 0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("An ordinary sentence. And another one, a little longer than the first.", "prose"),
+        (PYTHON, "code"),
+        ("```\n" + PYTHON + "```", "code"),
+        ("Fix:\n```python\n" + PYTHON * 2 + "```", "code"),
+        ("#include <stdio.h>\nint main(void) {\n  return 0;\n}\n", "code"),
+        ('{"name": "x", "items": [1, 2, 3]}', "data"),
+        ("a,b,c\n1,2,3\n4,5,6\n7,8,9", "data"),
+        ("<?xml version='1.0'?><a/>", "data"),
+        (
+            "2026-11-23 10:00:01 INFO started\n2026-11-23 10:00:02 ERROR failed\n2026-11-23 10:00:03 INFO stopped",
+            "logs",
+        ),
+        (
+            "Nov 23 10:00:01 host sshd[1]: ok\nNov 23 10:00:02 host sshd[1]: ok\nNov 23 10:00:03 host sshd[1]: bad",
+            "logs",
+        ),
+        ("Show that $a^2 + b^2 = c^2$ and that \\frac{a}{b} is rational", "math"),
+        ("", "prose"),
+    ],
+)
+def test_content_type(text: str, kind: str):
+    assert content_type_of(text) == kind
+
+
+def test_an_attachment_sets_the_content_type():
+    png = MediaPart(Modality.IMAGE, "image/png", b"\x89PNG\r\n\x1a\n")
+    mp3 = MediaPart(Modality.AUDIO, "audio/mpeg", b"ID3")
+    assert analyse(ask("What is this?", png)).content_type == "image"
+    features = analyse(ask("What is this?", png, mp3))
+    assert features.content_type == "audio"
+    assert features.modalities == {Modality.TEXT, Modality.IMAGE, Modality.AUDIO}
+    assert features.attachment_bytes == 11
+    assert len(features.attachments) == 2
+
+
+# --- complexity and length ------------------------------------------------------------------------------------------
+
+HARD = (
+    "Design a distributed rate limiter. It must be thread-safe and must not lose counts. Prove that it is correct step by "
+    "step, discuss the trade-offs of at least three designs, optimize the hot path and ensure edge cases are covered:\n"
+    "1. clock skew\n2. partitions\n3. restarts\n"
+)
+
+
+def test_complexity_orders_easy_and_hard_requests_and_says_why():
+    easy, hard = analyse(ask("Hi!")), analyse(ask(HARD, reasoning_effort=ReasoningEffort.HIGH))
+    assert easy.complexity_level is ComplexityLevel.LOW
+    assert hard.complexity_level is ComplexityLevel.HIGH
+    for features in (easy, hard):
+        assert features.complexity == pytest.approx(min(1, max(0, sum(r.contribution for r in features.reasons))))
+    assert {"demanding_words", "instructions", "reasoning_effort"} <= {r.feature for r in hard.reasons}
+
+
+@pytest.mark.parametrize(("score", "level"), [(0.0, "low"), (0.33, "low"), (0.34, "medium"), (0.61, "medium"), (0.62, "high"), (1.0, "high")])  # fmt: skip
+def test_levels(score: float, level: str):
+    assert level_of(score) == level
+
+
+@pytest.mark.parametrize(
+    ("text", "category", "prompt", "low", "high"),
+    [
+        ("Answer in one sentence.", Category.REASONING, 20, 20, 40),
+        ("Write 500 words about rain", Category.CREATIVE_WRITING, 20, 650, 700),
+        ("Give me three bullet points", Category.QUESTION_ANSWERING, 20, 80, 100),
+        ("Write a paragraph on bees", Category.CREATIVE_WRITING, 20, 100, 120),
+        ("Label this", Category.CLASSIFICATION, 500, 10, 30),
+        ("Briefly: why?", Category.QUESTION_ANSWERING, 20, 50, 120),
+        ("Explain in detail", Category.QUESTION_ANSWERING, 20, 300, 500),
+        ("Translate", Category.TRANSLATION, 1000, 1000, 1200),
+        ("Summarize", Category.SUMMARIZATION, 5000, 550, 650),
+        ("Summarize", Category.SUMMARIZATION, 500_000, 1200, 1200),
+    ],
+)
+def test_expected_output(text: str, category: Category, prompt: int, low: int, high: int):
+    assert low <= expected_output_tokens(ask(text), category, prompt, text) <= high
+
+
+def test_expected_output_counts_thinking_and_obeys_the_limit():
+    text = "Label this"
+    thinking = ask(text, reasoning_effort=ReasoningEffort.HIGH)
+    assert expected_output_tokens(thinking, Category.CLASSIFICATION, 10, text) > 2000
+    limited = replace(thinking, max_output_tokens=64)
+    assert expected_output_tokens(limited, Category.CLASSIFICATION, 10, text) == 64
+
+
+# --- needs ----------------------------------------------------------------------------------------------------------
+
+
+def test_needs():
+    plain = analyse(ask("hi"))
+    assert not any(
+        (
+            plain.needs_tools,
+            plain.needs_json_object,
+            plain.needs_json_schema,
+            plain.needs_media_uris,
+            plain.needs_system,
+        )
+    )
+    assert analyse(ask("hi", system="be kind")).needs_system
+    assert analyse(ask("hi", tools=(Tool("f"),))).needs_tools
+    assert analyse(ask("hi", response_format=ResponseFormat(FormatKind.JSON_OBJECT))).needs_json_object
+    assert analyse(ask("hi", response_format=ResponseFormat(FormatKind.JSON_SCHEMA, schema={}))).needs_json_schema
+    assert analyse(ask("hi", MediaPart(Modality.IMAGE, "image/png", uri="gs://b/x.png"))).needs_media_uris
+    assert analyse(ask("hi", max_output_tokens=7)).max_output_tokens == 7
+    used = ChatRequest((*ask("hi").messages, Message(Role.TOOL, (ToolResultPart("1", "f", "x"),))))
+    assert analyse(used).needs_tools, "a model without tools cannot take their results either"
+
+
+# --- laws -----------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.text(max_size=300) | st.text("0123456789+@.-eyJ {}[]|`\n$", max_size=300), min_size=1, max_size=4),
+    st.text(max_size=100),
+    st.none() | st.sampled_from(list(SecurityLevel)),
+)
+@settings(max_examples=200)
+def test_any_text_can_be_read_and_is_read_alike_each_time(texts, system, label):
+    request = ask(*texts, system=system)
+    features = analyse(request, label=label)
+    assert features == analyse(request, label=label)
+    assert 0 <= features.complexity <= 1
+    assert 0 < features.category_confidence <= 1
+    assert features.expected_output_tokens >= 1
+    assert features.prompt_tokens >= 1
+    assert features.security_level >= (label or SecurityLevel.PUBLIC)
+
+
+@given(st.binary(max_size=300), st.sampled_from(list(Modality)), st.text(max_size=40))
+def test_any_attachment_can_be_read(data, modality, mime_type):
+    features = analyse(ask("look", MediaPart(modality, mime_type, data)))
+    assert features.attachments[0].size_bytes == len(data)
+    assert features.prompt_tokens >= 1
+
+
+def test_lone_surrogates_and_control_characters_are_read():
+    assert analyse(ask("\ud800\x00\x1b[31m\u202e" * 50)).prompt_tokens > 50
+
+
+def test_a_request_without_text_is_read():
+    turn = Message(Role.ASSISTANT, (ToolCallPart("1", "f", "{}"),))
+    features = analyse(ChatRequest((turn,)))
+    assert features.language == "und"
+    assert features.content_type == "prose"
