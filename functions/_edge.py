@@ -126,13 +126,16 @@ class EventStream(StreamingResponse):  # type: ignore[misc]  # the extension shi
     """
 
     on_close: Callable[[], Awaitable[None]] | None = None
+    span: Span | None = None
+    spans: contextlib.ExitStack | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            if self.on_close is not None:
-                await asyncio.shield(self.on_close())
+        with self.spans or contextlib.ExitStack(), self.span.activate() if self.span else contextlib.nullcontext():
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                if self.on_close is not None:
+                    await asyncio.shield(self.on_close())
 
 
 def status_of(error: errors.RouterError) -> tuple[int, str]:
@@ -181,12 +184,12 @@ async def _serve(route: Route, req: Request) -> Response:
         return _failure(unready, "unavailable", {})
     started_s = container.clock.monotonic()
     request_id = container.ids.request_id()
-    common = {**SECURITY_HEADERS, "x-request-id": request_id, **_cors(req, container)}
-    with container.telemetry.request(
-        f"{route.method} {route.path}", request_id=request_id, traceparent=req.headers.get("traceparent")
-    ) as span:
+    common = _common_headers(req, container, request_id)
+    name, traceparent = f"{route.method} {route.path}", req.headers.get("traceparent")
+    with contextlib.ExitStack() as spans:
+        span = spans.enter_context(container.telemetry.request(name, request_id=request_id, traceparent=traceparent))
         try:
-            reply = await _handle(route, req, container, request_id, started_s, span, common)
+            reply = await _handle(route, req, container, request_id, started_s, span)
         except errors.RouterError as error:
             response = _failure(error, request_id, common)
             span.fail(error.code, error)
@@ -199,10 +202,14 @@ async def _serve(route: Route, req: Request) -> Response:
             )
             logging.getLogger("llm_router").debug("defect", exc_info=error)
             response = _failure(errors.InternalError("the router failed; quote the request id"), request_id, common)
-            span.fail("internal_error", error)
+            span.fail(errors.InternalError.code, error)
         else:
             response = _success(reply, common)
         span.set(status=response.status_code)
+        if isinstance(response, EventStream):
+            # A stream's span ends with its body, which is produced after this function has returned.
+            response.spans = spans.pop_all()
+            response.span = span
         return response
 
 
@@ -213,13 +220,10 @@ async def _handle(
     request_id: str,
     started_s: float,
     span: Span,
-    common: dict[str, str],
 ) -> Reply:
     principal = None
     if route.permission is not None:
         principal = await container.authenticator.authenticate(req.headers)
-        if principal.development:
-            common["x-router-development"] = "true"
         if not principal.may(route.permission):
             raise errors.Forbidden(f"this needs the permission {route.permission.value}")
     call = Call(
@@ -283,6 +287,13 @@ def _failure(error: errors.RouterError, request_id: str, common: Mapping[str, st
     return Response(
         orjson.dumps(error_body(error, kind, request_id)), status_code=status, media_type=_JSON, headers=headers
     )
+
+
+def _common_headers(req: Request, container: Container, request_id: str) -> dict[str, str]:
+    headers = {**SECURITY_HEADERS, "x-request-id": request_id, **_cors(req, container)}
+    if container.settings.auth == "development":
+        headers["x-router-development"] = "true"
+    return headers
 
 
 def _cors(req: Request, container: Container) -> dict[str, str]:

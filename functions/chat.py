@@ -9,6 +9,7 @@ from functions._wire.parsing import parse
 from functions._wire.replies import DONE, ChunkWriter, completion_body, error_body, model_body, models_body, sse_data
 from shared.domain.errors import ModelNotFound, RouterError
 from shared.domain.policy import Preset
+from shared.ports import Span
 from shared.services.routing import StreamedAnswer
 
 ENDPOINT = "chat/completions"
@@ -26,12 +27,12 @@ async def chat_completions(call: Call) -> Reply:
     streamed = await call.container.routing.open_stream(order)
     include_usage = body.stream_options is not None and body.stream_options.include_usage
     writer = ChunkWriter(call.request_id, streamed.served.profile.id, created, include_usage=include_usage)
-    events = _chunks(streamed, writer, call.request_id, include_usage=include_usage)
+    events = _chunks(streamed, writer, call.request_id, call.span, include_usage=include_usage)
     return Reply(events=events, on_close=streamed.abandon, headers=stream_headers(streamed))
 
 
 async def _chunks(
-    answer: StreamedAnswer, writer: ChunkWriter, request_id: str, *, include_usage: bool
+    answer: StreamedAnswer, writer: ChunkWriter, request_id: str, span: Span, *, include_usage: bool
 ) -> AsyncIterator[bytes]:
     """Content, finish reason, usage, [DONE]; a stream that breaks ends with an error event and without [DONE]."""
     events = answer.events()
@@ -42,6 +43,7 @@ async def _chunks(
             if chunk:
                 yield chunk
     except RouterError as error:
+        span.fail(error.code, error)
         yield sse_data(error_body(error, status_of(error)[1], request_id))
         return
     finally:

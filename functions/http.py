@@ -20,7 +20,7 @@ ROUTES = (
         "OpenAI-compatible chat completions.",
     ),
     Route("models", "GET", "models", Permission.ROUTER_INVOKE, chat.list_models, "The models of the registry."),
-    Route("model", "GET", "models/{*model}", Permission.ROUTER_INVOKE, chat.get_model, "One model."),
+    Route("model", "GET", "models/{*model:minlength(1)}", Permission.ROUTER_INVOKE, chat.get_model, "One model."),
     Route("health", "GET", "health", OPEN, health.health, "Liveness."),
     Route("health_ready", "GET", "health/ready", OPEN, health.ready, "Readiness, by dependency."),
 )

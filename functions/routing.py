@@ -16,6 +16,7 @@ from functions._wire.replies import (
     usage_body,
 )
 from shared.domain.errors import RouterError
+from shared.ports import Span
 from shared.services.routing import StreamedAnswer
 
 ENDPOINT = "route"
@@ -31,13 +32,13 @@ async def route(call: Call) -> Reply:
         return Reply({"request_id": call.request_id, "dry_run": True, "decision": decision_body(decision)})
     if body.stream:
         answer = await service.open_stream(order)
-        events = _events(answer, call.request_id)
+        events = _events(answer, call.request_id, call.span)
         return Reply(events=events, on_close=answer.abandon, headers=stream_headers(answer))
     whole = await service.answer(order)
     return Reply(route_body(whole.reply, whole.record, whole.decision), headers=answer_headers(whole))
 
 
-async def _events(answer: StreamedAnswer, request_id: str) -> AsyncIterator[bytes]:
+async def _events(answer: StreamedAnswer, request_id: str, span: Span) -> AsyncIterator[bytes]:
     """Events: ``decision``, then ``delta``s, then ``done``; or ``error`` when the stream breaks."""
     model_id = answer.served.profile.id
     events = answer.events()
@@ -48,6 +49,7 @@ async def _events(answer: StreamedAnswer, request_id: str) -> AsyncIterator[byte
             if payload is not None:
                 yield sse_event("delta", payload)
     except RouterError as error:
+        span.fail(error.code, error)
         yield sse_event("error", error_body(error, status_of(error)[1], request_id))
         return
     finally:

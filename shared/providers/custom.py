@@ -27,7 +27,7 @@ from shared.domain.chat import ChatRequest, Finished, FinishReason, StreamEvent,
 from shared.ports import ProviderCall
 from shared.providers.endpoints_prompt import plain_messages, render
 from shared.providers.errors import unreadable
-from shared.providers.usage_estimate import estimated_usage, token_count
+from shared.providers.usage_estimate import NOT_REPORTED, estimated_usage, token_count
 
 Slots = Mapping[str, Callable[[ProviderCall, str], object]]
 
@@ -147,7 +147,7 @@ def answer_events(mapping: CustomMapping, call: ProviderCall, answer: object, ve
         finish = Finished(mapping.finish_reasons.get(native, default), native)
     else:
         at_limit = reported_output is not None and reported_output >= call.max_output_tokens
-        finish = Finished(FinishReason.LENGTH if at_limit else FinishReason.STOP)
+        finish = Finished(FinishReason.LENGTH if at_limit else FinishReason.STOP, NOT_REPORTED)
     usage = estimated_usage(call, len(text), input_tokens=reported_input, output_tokens=reported_output)
     return [TextDelta(text), UsageUpdate(usage), finish]
 

@@ -58,9 +58,7 @@ class HuggingFaceProvider:
         """
         match call.deployment.endpoint_format:
             case EndpointFormat.TGI:
-                body = self._tgi_body(call, stream=False)
-                answer = await self._grpc.raw_predict(call, self._grpc.endpoint(call.deployment), body)
-                return read_plain(answer, TgiReader(call, VENDOR))
+                return [event async for event in self._stream_tgi(call)]
             case EndpointFormat.VLLM:
                 return await self._predict_vllm(call)
             case _:
@@ -79,8 +77,7 @@ class HuggingFaceProvider:
         """
         match call.deployment.endpoint_format:
             case EndpointFormat.TGI:
-                resource, body = self._grpc.endpoint(call.deployment), self._tgi_body(call, stream=True)
-                return read_sse(self._grpc.stream_raw_predict(call, resource, body), TgiReader(call, VENDOR))
+                return self._stream_tgi(call)
             case EndpointFormat.VLLM:
                 return _all_at_once(self._predict_vllm, call)
             case _:
@@ -101,9 +98,10 @@ class HuggingFaceProvider:
         await self._http.aclose()
         await self._grpc.aclose()
 
-    def _tgi_body(self, call: ProviderCall, *, stream: bool) -> bytes:
-        template = self._options.of(call.deployment, PromptOptions).template
-        return encode(tgi_body(call, template, stream=stream))
+    def _stream_tgi(self, call: ProviderCall) -> AsyncIterator[StreamEvent]:
+        body = encode(tgi_body(call, self._options.of(call.deployment, PromptOptions).template))
+        resource = self._grpc.endpoint(call.deployment)
+        return read_sse(self._grpc.stream_raw_predict(call, resource, body), TgiReader(call, VENDOR))
 
     def _chat_body(self, call: ProviderCall, *, stream: bool) -> bytes:
         options = self._options.of(call.deployment, ChatEndpointOptions)

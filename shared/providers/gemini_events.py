@@ -1,10 +1,11 @@
 """GenerateContentResponse -> stream events, one mapping for plain and streamed answers."""
 
 import base64
-import json
 import re
 from dataclasses import replace
 from typing import Any, Final
+
+import orjson
 
 from shared.domain.chat import (
     Citation,
@@ -164,7 +165,8 @@ def _add_part(events: list[StreamEvent], part: Any, state: GeminiState) -> None:
     signature = base64.b64encode(part.thought_signature).decode("ascii") if part.thought_signature else None
     kind = part.WhichOneof("data")
     if kind == "function_call":
-        arguments = json.dumps(plain_struct(part.function_call.args), ensure_ascii=False, separators=(",", ":"))
+        # Protobuf maps have no order: sorted, equal calls are equal texts.
+        arguments = orjson.dumps(plain_struct(part.function_call.args), option=orjson.OPT_SORT_KEYS).decode()
         events.append(ToolCallDelta(state.calls, state.next_call_id(), part.function_call.name, arguments, signature))
         state.calls += 1
         state.has_content = True

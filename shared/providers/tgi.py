@@ -1,8 +1,8 @@
-"""Text Generation Inference: ``{"inputs", "parameters"}`` in, an answer or token events out.
+"""Text Generation Inference: ``{"inputs", "parameters"}`` in, token events out.
 
 Source: https://huggingface.co/docs/text-generation-inference/reference/api_reference and the server's own
-``router/src/lib.rs``. The container's predict route must be TGI's ``/``, which streams when asked to; it wraps the
-plain answer in a list.
+``router/src/lib.rs``. The container's predict route must be TGI's ``/``, which streams when asked to. Plain calls are
+streamed, too: only the end of a stream says how many tokens the prompt had.
 """
 
 from typing import Any, Final
@@ -30,14 +30,8 @@ _ERROR_STATUS: Final = {"validation": 422, "overloaded": 429}
 """HTTP status that the server gives an error type outside a stream; the others are its own failures."""
 
 
-def tgi_body(call: ProviderCall, template: str, *, stream: bool) -> dict[str, Any]:
-    """The request body.
-
-    Args:
-        call: the attempt.
-        template: the prompt template's name.
-        stream: whether token events are wanted.
-    """
+def tgi_body(call: ProviderCall, template: str) -> dict[str, Any]:
+    """The request body; `template` names how turns become the prompt."""
     sampling = call.request.sampling
     parameters: dict[str, Any] = {
         "max_new_tokens": call.max_output_tokens,
@@ -57,7 +51,7 @@ def tgi_body(call: ProviderCall, template: str, *, stream: bool) -> dict[str, An
     return {
         "inputs": render(call.request, template),
         "parameters": {key: value for key, value in parameters.items() if value is not None},
-        "stream": stream,
+        "stream": True,
     }
 
 
@@ -78,18 +72,16 @@ class TgiReader:
         self._output_chars = 0
 
     def events_of(self, payload: Any) -> list[StreamEvent]:
-        """The events of a token event or of a whole answer.
+        """The events of one token event.
 
         Raises:
             ProviderError: the payload reports a failure, or is none of the server's.
         """
         try:
-            if isinstance(payload, list):
-                payload = payload[0]
             if "error" in payload:
                 raise from_error_object(self._error_object(payload), vendor=self.vendor)
-            token, details = payload.get("token"), payload.get("details")
-            text = payload["generated_text"] if token is None else "" if token.get("special") else token["text"]
+            token, details = payload["token"], payload.get("details")
+            text = "" if token.get("special") else token["text"]
             return [*self._text(text, details), *self._end_of(details)]
         except (AttributeError, IndexError, KeyError, TypeError):
             raise unreadable(self.vendor, "an answer that is not of TGI's form") from None
@@ -99,7 +91,7 @@ class TgiReader:
 
         Raises:
             ProviderUnavailable: the stream was cut.
-            ProviderBadResponse: a plain answer without details.
+            ProviderBadResponse: the server declared the end, but gave no details.
         """
         if not self.finished:
             raise unreadable(self.vendor, "an answer without details") if declared else stream_cut(self.vendor)
@@ -125,7 +117,7 @@ class TgiReader:
         usage = estimated_usage(
             self._call,
             self._output_chars,
-            input_tokens=token_count(details.get("input_length")),  # streams only
+            input_tokens=token_count(details.get("input_length")),
             output_tokens=token_count(details.get("generated_tokens")),
         )
         return [UsageUpdate(usage), Finished(_FINISH_REASONS.get(native, FinishReason.STOP), str(native))]

@@ -1,12 +1,16 @@
-"""Token counts for answers whose vendor reports none: characters over the model's characters per token.
+"""What vendors leave out. Token counts are estimated: characters over the model's characters per token.
 
 Only text is counted: attachments have no length in characters. The figures are marked `Usage.estimated`.
 """
 
 import math
+from typing import Final
 
 from shared.domain.chat import ChatRequest, TextPart, ThinkingPart, ToolCallPart, ToolResultPart, Usage
 from shared.ports import ProviderCall
+
+NOT_REPORTED: Final = "not_reported"
+"""The native finish reason of answers whose vendor gives none."""
 
 
 def estimated_usage(

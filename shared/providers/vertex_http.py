@@ -7,6 +7,7 @@ else; a dedicated endpoint has a host of its own under ``prediction.vertexai.goo
 """
 
 import asyncio
+import io
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -38,6 +39,7 @@ from shared.providers.errors import connection_failed, from_http, no_answer_in_t
 _MULTI_REGIONS: Final = frozenset({"us", "eu"})
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
 _HOST: Final = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+")
+_WHOLE_BODY_BYTES: Final = 512 * 1024
 _PASSED_ON: Final = ("traceparent", "tracestate")
 _ERROR_BODY_BYTES: Final = 64 * 1024
 _STATUS_OK: Final = range(200, 300)
@@ -108,7 +110,7 @@ class VertexHttp:
                 asyncio.timeout(self._remaining_s(call, vendor)),
                 self._session().post(
                     self.url(call.deployment, path),
-                    data=body,
+                    data=_payload(body),
                     headers=await self._headers(call, vendor),
                     allow_redirects=False,
                     timeout=timeout,
@@ -146,7 +148,11 @@ class VertexHttp:
                 headers = await self._headers(call, vendor)
             headers["accept-encoding"] = "identity"  # compression would hold pieces back
             async with self._session().post(
-                self.url(call.deployment, path), data=body, headers=headers, allow_redirects=False, timeout=timeout
+                self.url(call.deployment, path),
+                data=_payload(body),
+                headers=headers,
+                allow_redirects=False,
+                timeout=timeout,
             ) as response:
                 if response.status not in _STATUS_OK:
                     raise await self._refusal(response, vendor)
@@ -257,6 +263,11 @@ def trusted_host(deployment: Deployment, suffixes: tuple[str, ...] = GOOGLE_HOST
             param=f"deployments.{deployment.id}.dedicated_host",
         )
     return host
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    """Large bodies as a file: aiohttp writes those piece by piece, and bytes in one go that holds up everybody."""
+    return body if len(body) <= _WHOLE_BODY_BYTES else io.BytesIO(body)
 
 
 def _too_large(vendor: str) -> ProviderBadResponse:

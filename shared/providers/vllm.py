@@ -12,7 +12,7 @@ from typing import Any
 from shared.domain.chat import Finished, FinishReason, StreamEvent, TextDelta, UsageUpdate
 from shared.ports import ProviderCall
 from shared.providers.errors import unreadable
-from shared.providers.usage_estimate import estimated_usage
+from shared.providers.usage_estimate import NOT_REPORTED, estimated_usage
 
 
 def vllm_instance(call: ProviderCall, prompt: str) -> dict[str, Any]:
@@ -42,4 +42,5 @@ def vllm_events(call: ProviderCall, prompt: str, predictions: Sequence[Any], ven
         raise unreadable(vendor, "a prediction that is no text")
     # Containers that do not know raw_response answer in this form.
     text = text.removeprefix(f"Prompt:\n{prompt.strip()}\nOutput:\n")
-    return [TextDelta(text), UsageUpdate(estimated_usage(call, len(text))), Finished(FinishReason.STOP)]
+    usage = UsageUpdate(estimated_usage(call, len(text)))
+    return [TextDelta(text), usage, Finished(FinishReason.STOP, NOT_REPORTED)]

@@ -145,7 +145,8 @@ def _with_propensities(
     open_to_choice = named or list(candidates)
     probabilities = _distribution([c.score for c in open_to_choice], policy.temperature, policy.exploration)
     by_id = {c.deployment.id: p for c, p in zip(open_to_choice, probabilities, strict=True)}
-    return [replace(c, propensity=by_id.get(c.deployment.id, 0.0)) for c in candidates]
+    # Most probabilities are 0, which candidates start with: copies are made for the others only.
+    return [replace(c, propensity=p) if (p := by_id.get(c.deployment.id)) else c for c in candidates]
 
 
 def _distribution(scores: Sequence[float], temperature: float, exploration: float) -> list[float]:

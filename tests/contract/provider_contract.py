@@ -184,7 +184,8 @@ class ProviderContract:
         raise AssertionError("the subclass gives the subject")
 
     @pytest.fixture(autouse=True, scope="class")
-    def _quick_simulator(self, simulator: Any) -> Iterator[None]:
+    @classmethod
+    def _quick_simulator(cls, simulator: Any) -> Iterator[None]:
         """The true order of things at a fiftieth of the models' time."""
         before = _control(simulator.http_endpoint, "profiles")["time_scale"]
         _control(simulator.http_endpoint, "profiles", {"time_scale": 0.02})

@@ -106,7 +106,7 @@ async def vendor() -> Vendor:
 
 @pytest.fixture
 async def base(vendor: Vendor) -> AsyncIterator[str]:
-    app = web.Application()
+    app = web.Application(client_max_size=10_000_000)
     app.router.add_post("/{path:.*}", vendor.handle)
     server = TestServer(app)
     await server.start_server()
@@ -346,6 +346,11 @@ async def test_cancelling_the_task_hangs_up(provider: OpenAiMaasProvider, vendor
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.wait_for(vendor.gone.wait(), 10)
+
+
+async def test_a_large_body_arrives_whole(http: VertexHttp, vendor: Vendor) -> None:
+    await http.post(soon(), "x", json.dumps({"stream": False, "pad": "x" * 3_000_000}).encode(), vendor="the vendor")
+    assert len(vendor.bodies[0]["pad"]) == 3_000_000
 
 
 async def test_no_token_no_header(base: str, vendor: Vendor) -> None:

@@ -65,10 +65,10 @@ def ask(*parts: str | MediaPart, **changes: object) -> ChatRequest:
             28,
         ),
         ("人工知能は私たちの働き方を変えつつあります。多くの企業が、大規模言語モデルを使い始めています。", 33),
-        ("인공지능은 우리가 일하는 방식을 바꾸고 있습니다. 많은 기업이 대규모 언어 모델을 사용하기 시작했습니다.", 30),
+        ("인공지능은 우리가 일하는 방식을 바꾸고 있습니다. 많은 기업이 대규모 언어 모델을 사용하기 시작했습니다.", 31),
     ],
 )
-def test_estimate_is_near_real_tokenizers(text: str, true_tokens: int):
+def test_estimate_is_near_real_tokenizers(text: str, true_tokens: float):
     assert estimate_tokens(text) == pytest.approx(true_tokens, rel=0.3)
 
 
@@ -84,10 +84,11 @@ def test_code_and_figures_are_denser_than_prose():
     assert density[2] < 2.2
 
 
-@given(st.text(max_size=500), st.text(max_size=500))
-def test_tokens_count_all_text(one: str, other: str):
-    assert estimate_tokens(one) >= (1 if one else 0)
-    assert estimate_tokens(one + "\n" + other) <= estimate_tokens(one) + estimate_tokens(other) + 4 + len(one + other)
+@given(st.text(max_size=500))
+def test_the_estimate_grows_in_step_with_the_text(text: str):
+    once, tenfold = estimate_tokens(text), estimate_tokens(text * 10)
+    assert once >= (1 if text else 0)
+    assert 10 * (once - 1) - 10 <= tenfold <= 10 * once + 60
 
 
 def test_the_middle_of_a_long_text_is_counted():
@@ -164,7 +165,7 @@ def test_attachments_are_charged(part: MediaPart, tokens: int):
         ("Wat is de hoofdstad van Nederland en hoe kom ik er met de trein?", "nl"),
         ("Jaka jest stolica Francji i co można tam zobaczyć w centrum?", "pl"),
         ("Какая столица Франции?", "ru"),
-        ("Яка столиця Франції і що її прикрашає?", "uk"),
+        ("Яка столиця Франції і що її прикрашає?", "uk"),  # noqa: RUF001  # Ukrainian
         ("法国的首都是什么?", "zh"),
         ("フランスの首都はどこですか", "ja"),
         ("프랑스의 수도는 어디입니까?", "ko"),

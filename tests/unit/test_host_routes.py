@@ -130,6 +130,12 @@ def test_azures_order_by_function_name_is_reported_where_it_decides_otherwise():
     assert "models/{id} of a_get hides models/list of b_list" in conflict
 
 
+@pytest.mark.parametrize(("template", "conflicts"), [("models/{*model}", 1), ("models/{*model:minlength(1)}", 0)])
+def test_a_catch_all_also_takes_the_path_that_ends_before_it(template: str, conflicts: int):
+    routes = RouteTable([Route("model", template, frozenset(), 1), Route("models", "models", frozenset(), 2)])
+    assert len(routes.conflicts) == conflicts
+
+
 def test_names_that_agree_with_the_precedence_are_no_conflict():
     routes = RouteTable([Route("b_get", "models/{id}", frozenset(), 1), Route("a_list", "models/list", frozenset(), 2)])
     assert routes.conflicts == ()

@@ -22,8 +22,8 @@ CHAT_STREAM = [
     {"choices": [{"delta": {"content": "Hel"}}]},
     {**CHAT, "choices": [{"delta": {"content": "lo"}, "finish_reason": "stop"}]},
 ]
-TGI = [{"generated_text": "Hello", "details": {"finish_reason": "length", "generated_tokens": 1, "input_length": 2}}]
-TGI_STREAM = [{"token": {"text": "Hel"}}, {"token": {"text": "lo"}, "details": TGI[0]["details"]}]
+TGI_DETAILS = {"finish_reason": "length", "generated_tokens": 1, "input_length": 2}
+TGI_STREAM = [{"token": {"text": "Hel"}}, {"token": {"text": "lo"}, "details": TGI_DETAILS}]
 
 
 class Grpc:
@@ -88,17 +88,13 @@ async def test_mistral_by_raw_predict() -> None:
 
 
 async def test_tgi() -> None:
-    grpc = Grpc(TGI, TGI_STREAM)
+    grpc = Grpc(stream=TGI_STREAM)
     at = hugging_face(EndpointFormat.TGI, template="gemma")
     one, two = await both(HuggingFaceProvider(Http(), grpc), call(request(user("Hi")), at))
     assert one == two
     assert (one.text(), one.finish_reason) == ("Hello", FinishReason.LENGTH)
-    assert [(method, resource) for method, resource, _ in grpc.asked] == [
-        ("raw", "endpoints/77"),
-        ("stream", "endpoints/77"),
-    ]
+    assert [(method, resource) for method, resource, _ in grpc.asked] == [("stream", "endpoints/77")] * 2
     assert grpc.asked[0][2]["inputs"].startswith("<start_of_turn>user\nHi")
-    assert [body["stream"] for _, _, body in grpc.asked] == [False, True]
 
 
 async def test_vllm_streams_its_whole_answer_as_one_delta() -> None:

@@ -36,7 +36,7 @@ from shared.domain.models import EndpointFormat, ProviderKind
 from shared.providers.endpoints_check import check_tgi, check_vllm
 from shared.providers.tgi import TgiReader, tgi_body
 from shared.providers.vllm import vllm_events, vllm_instance
-from shared.providers.wire_stream import read_plain, read_sse
+from shared.providers.wire_stream import read_sse
 from tests.unit.openai_builders import call, collected, deployment, pieces, profile, reply, request, user
 
 TGI = deployment(ProviderKind.HUGGING_FACE, EndpointFormat.TGI, target="1001")
@@ -90,13 +90,10 @@ async def test_a_cut_is_told(at: int) -> None:
         await collected(read_sse(pieces(cut), reader()))
 
 
-@pytest.mark.parametrize("wrapped", [True, False])
-def test_a_plain_answer_counts_its_own_tokens_and_estimates_the_prompt(wrapped: bool) -> None:
-    body: Any = {
-        "generated_text": "Deep learning.",
-        "details": {"finish_reason": "length", "generated_tokens": 3, "seed": None, "prefill": [], "tokens": []},
-    }
-    answer = reply(read_plain(json.dumps([body] if wrapped else body).encode(), reader()))
+async def test_tokens_that_the_server_does_not_count_are_estimated() -> None:
+    details = {"finish_reason": "length", "generated_tokens": 3, "seed": None}
+    body = sse(token("Deep learning."), token("", details=details))
+    answer = reply(await collected(read_sse(pieces(body), reader())))
     assert (answer.text(), answer.finish_reason) == ("Deep learning.", FinishReason.LENGTH)
     assert answer.usage == Usage(input_tokens=2, output_tokens=3, estimated=True)
 
@@ -112,16 +109,13 @@ async def test_the_stop_sequence_is_cut_off_even_when_tokens_share_it() -> None:
     parts=st.lists(st.text("abS", min_size=1, max_size=3), min_size=1, max_size=8),
     stops=st.lists(st.text("abS", min_size=1, max_size=3), max_size=3),
 )
-async def test_stream_and_plain_text_are_equal_with_any_stop_sequences(parts: list[str], stops: list[str]) -> None:
+async def test_nothing_but_a_stop_sequence_is_cut_off(parts: list[str], stops: list[str]) -> None:
     text = "".join(parts)
-    reason = "stop_sequence" if any(text.endswith(stop) for stop in stops) else "length"
+    met = max((stop for stop in stops if text.endswith(stop)), key=len, default="")
+    reason = "stop_sequence" if met else "length"
     body = sse(*(token(part) for part in parts[:-1]), token(parts[-1], **ending(reason, text)))
-    streamed = reply(await collected(read_sse(pieces(body), reader(*stops))))
-    plain = json.dumps([ending(reason, text)]).encode()
-    assert streamed.text() == reply(read_plain(plain, reader(*stops))).text()
-    assert text.startswith(streamed.text())
-    if reason == "length":
-        assert streamed.text() == text
+    answer = reply(await collected(read_sse(pieces(body), reader(*stops))))
+    assert answer.text() == text.removesuffix(met)
 
 
 @pytest.mark.parametrize(
@@ -145,25 +139,30 @@ async def test_errors_inside_the_stream(reported: dict[str, Any], error: type[Pr
     "body",
     [
         b"[]",
+        b"[{}]",
         b"{}",
         b"3",
         b"null",
         b'{"generated_text": "x"}',
         b'{"token": 3}',
         b'{"token": {"text": 3}}',
-        b'{"generated_text": 3, "details": {"finish_reason": "length"}}',
-        b'{"generated_text": "x", "details": {}}',
-        b'{"generated_text": "x", "details": {"finish_reason": {}}}',
+        b'{"token": {"text": "x"}, "details": {}}',
+        b'{"token": {"text": "x"}, "details": {"finish_reason": {}}}',
     ],
 )
 def test_what_is_not_of_tgis_form_is_a_bad_response(body: bytes) -> None:
     with pytest.raises(ProviderBadResponse):
-        read_plain(body, reader())
+        reader().events_of(json.loads(body))
+
+
+async def test_an_end_without_details_is_a_bad_response() -> None:
+    with pytest.raises(ProviderBadResponse):
+        await collected(read_sse(pieces(sse(token("a")) + b"data: [DONE]\n\n"), reader()))
 
 
 def test_the_body() -> None:
     sampling = Sampling(temperature=0.7, top_p=0.9, top_k=50, seed=7, frequency_penalty=0.1, stop=("END",))
-    body = tgi_body(call(request(user("Hi"), sampling=sampling), TGI), "chatml", stream=True)
+    body = tgi_body(call(request(user("Hi"), sampling=sampling), TGI), "chatml")
     assert body == {
         "inputs": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
         "parameters": {
@@ -182,12 +181,10 @@ def test_the_body() -> None:
 
 
 def test_values_that_the_server_refuses_are_said_in_its_own_way() -> None:
-    greedy = tgi_body(call(request(sampling=Sampling(temperature=0, top_p=0.9)), TGI), "plain", stream=False)
+    greedy = tgi_body(call(request(sampling=Sampling(temperature=0, top_p=0.9)), TGI), "plain")
     assert greedy["parameters"]["do_sample"] is False
     assert not {"temperature", "top_p"} & greedy["parameters"].keys()
-    assert (
-        "top_p" not in tgi_body(call(request(sampling=Sampling(top_p=1.0)), TGI), "plain", stream=False)["parameters"]
-    )
+    assert "top_p" not in tgi_body(call(request(sampling=Sampling(top_p=1.0)), TGI), "plain")["parameters"]
 
 
 def test_json_goes_by_grammar() -> None:
@@ -196,7 +193,7 @@ def test_json_goes_by_grammar() -> None:
         (ResponseFormat(FormatKind.JSON_SCHEMA, "n", schema), schema),
         (ResponseFormat(FormatKind.JSON_OBJECT), {"type": "object"}),
     ):
-        body = tgi_body(call(request(response_format=wanted), TGI), "plain", stream=False)
+        body = tgi_body(call(request(response_format=wanted), TGI), "plain")
         assert body["parameters"]["grammar"] == {"type": "json", "value": value}
 
 
@@ -270,5 +267,8 @@ def refused_field(check: Any, asked: ChatRequest) -> str | None:
 
 def test_the_reader_ends_once() -> None:
     under_test = reader()
-    events = [*under_test.events_of(ending("length", "a")), *under_test.events_of(ending("length", ""))]
+    events = [
+        *under_test.events_of(token("a", **ending("length"))),
+        *under_test.events_of(token("", **ending("length"))),
+    ]
     assert sum(isinstance(event, Finished) for event in events) == 1

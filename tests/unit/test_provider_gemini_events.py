@@ -101,7 +101,7 @@ def test_tool_calls_get_ids_and_whole_numbers():
 
     first, second = reply.tool_calls()
     assert json.loads(first.arguments_json) == {"city": "Oslo", "days": 3, "at": 1.5, "in": [{"a": None}]}
-    assert '"days":3,' in first.arguments_json
+    assert first.arguments_json == '{"at":1.5,"city":"Oslo","days":3,"in":[{"a":null}]}'
     assert (first.name, first.signature, first.origin_model_id) == ("weather", SIGNATURE, "m")
     assert (second.name, second.arguments_json, second.signature) == ("now", "{}", None)
     assert first.id != second.id

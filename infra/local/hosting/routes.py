@@ -208,10 +208,10 @@ def _conflicts(parsed: list[tuple[Route[Target], tuple[Segment, ...]]]) -> Itera
 
 def _overlap(first: tuple[Segment, ...], second: tuple[Segment, ...]) -> bool:
     """Whether some path fits both; errs towards yes for two parameters with constraints."""
-    if first and first[0].rank >= CONSTRAINED_CATCH_ALL:
-        return True
-    if second and second[0].rank >= CONSTRAINED_CATCH_ALL:
-        return True
+    for catch_all, other in ((first, second), (second, first)):
+        if catch_all and catch_all[0].rank >= CONSTRAINED_CATCH_ALL:
+            is_literal = all(segment.rank == LITERAL for segment in other)
+            return not is_literal or catch_all[0].capture("/".join(segment.text for segment in other)) is not None
     if not first or not second:
         return not first and not second
     a, b = first[0], second[0]
