@@ -1,10 +1,13 @@
 """From an authenticated call to an order for the routing service, and from its outcome to response headers."""
 
+import contextlib
+from collections.abc import Iterator
 from decimal import Decimal
 
 from functions._edge import Call
 from functions._wire.chat import GenerationBody, RouterOptions
-from functions._wire.to_domain import chat_request
+from functions._wire.to_domain import body_param, chat_request
+from shared.domain.errors import RouterError
 from shared.services.ledger_entry import Order
 from shared.services.routing import Answer, StreamedAnswer
 
@@ -39,6 +42,16 @@ def order_from(
         trace_id=call.span.trace_id,
         traceparent=call.span.traceparent,
     )
+
+
+@contextlib.contextmanager
+def fields_of(body: GenerationBody) -> Iterator[None]:
+    """Errors about the domain's request leave naming the body's fields."""
+    try:
+        yield
+    except RouterError as error:
+        error.param = body_param(error.param, body)
+        raise
 
 
 def answer_headers(answer: Answer) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from functions._edge import Call, Reply, status_of
-from functions._orders import answer_headers, order_from, stream_headers
+from functions._orders import answer_headers, fields_of, order_from, stream_headers
 from functions._wire.chat import ChatBody
 from functions._wire.parsing import parse
 from functions._wire.replies import DONE, ChunkWriter, completion_body, error_body, model_body, models_body, sse_data
@@ -22,9 +22,11 @@ async def chat_completions(call: Call) -> Reply:
     order = order_from(call, body, body.router, endpoint=ENDPOINT)
     created = int(call.container.clock.now().timestamp())
     if not body.stream:
-        answer = await call.container.routing.answer(order)
+        with fields_of(body):
+            answer = await call.container.routing.answer(order)
         return Reply(completion_body(answer.reply, answer.record, created), headers=answer_headers(answer))
-    streamed = await call.container.routing.open_stream(order)
+    with fields_of(body):
+        streamed = await call.container.routing.open_stream(order)
     include_usage = body.stream_options is not None and body.stream_options.include_usage
     writer = ChunkWriter(call.request_id, streamed.served.profile.id, created, include_usage=include_usage)
     events = _chunks(streamed, writer, call.request_id, call.span, include_usage=include_usage)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from functions._edge import Call, Reply, status_of
-from functions._orders import answer_headers, order_from, plain, stream_headers
+from functions._orders import answer_headers, fields_of, order_from, plain, stream_headers
 from functions._wire.chat import RouteBody
 from functions._wire.parsing import parse
 from functions._wire.replies import (
@@ -17,6 +17,7 @@ from functions._wire.replies import (
 )
 from shared.domain.errors import RouterError
 from shared.ports import Span
+from shared.services.ledger_entry import Order
 from shared.services.routing import StreamedAnswer
 
 ENDPOINT = "route"
@@ -26,6 +27,11 @@ async def route(call: Call) -> Reply:
     """Answer a /route request."""
     body = parse(call.body, RouteBody)
     order = order_from(call, body, body, endpoint=ENDPOINT, prompt=body.prompt, system=body.system)
+    with fields_of(body):
+        return await _reply(call, order, body)
+
+
+async def _reply(call: Call, order: Order, body: RouteBody) -> Reply:
     service = call.container.routing
     if body.dry_run:
         decision = service.decide(order)

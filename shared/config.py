@@ -43,7 +43,9 @@ class Settings(BaseModel):
     telemetry_connection_string: Annotated[str | None, Field(alias="APPLICATIONINSIGHTS_CONNECTION_STRING")] = None
     telemetry_sampling: Annotated[float, Field(alias="ROUTER_TELEMETRY_SAMPLING", ge=0, le=1)] = 1.0
     journal_directory: Annotated[Path | None, Field(alias="ROUTER_JOURNAL_DIR")] = None
-    registry_directory: Annotated[Path, Field(alias="ROUTER_REGISTRY_DIR")] = REGISTRY_DIRECTORY
+    registry_directories: Annotated[
+        tuple[Path, ...], Field(alias="ROUTER_REGISTRY_DIR", min_length=1), BeforeValidator(_words)
+    ] = (REGISTRY_DIRECTORY,)
     max_body_bytes: Annotated[int, Field(alias="ROUTER_MAX_BODY_BYTES", ge=1024, le=100 * 2**20)] = 20 * 2**20
     deadline_s: Annotated[float, Field(alias="ROUTER_DEADLINE_S", gt=0, le=230)] = 120.0
     cors_origins: Annotated[tuple[str, ...], Field(alias="ROUTER_CORS_ORIGINS"), BeforeValidator(_words)] = ()

@@ -19,6 +19,7 @@ from shared.ports import Authenticator, Clock, Ids, LedgerMaintenance, ModelProv
 from shared.providers.anthropic import AnthropicProvider
 from shared.providers.credentials import AnonymousTokens, TokenSource, adc_tokens, entra_federated_tokens
 from shared.providers.endpoints import CustomEndpointProvider, HuggingFaceProvider
+from shared.providers.endpoints_options import validate_options
 from shared.providers.gemini import GeminiProvider
 from shared.providers.openai_maas import OpenAiMaasProvider
 from shared.providers.vertex_grpc import VertexGrpc
@@ -70,6 +71,7 @@ async def build(settings: Settings) -> Container:
 
     Raises:
         RegistryError: the registry or policy files are wrong.
+        InvalidRequest: an adapter cannot use a deployment's options; `param` names it.
         ValueError: a setting does not fit.
     """
     closing = contextlib.AsyncExitStack()
@@ -86,8 +88,10 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
         settings.telemetry_connection_string, role_name=ROLE_NAME, sampling=settings.telemetry_sampling
     )
     closing.push_async_callback(telemetry.aclose)
-    registry = load_registry(settings.registry_directory)
-    policy = load_policy(settings.registry_directory, registry)
+    registry = load_registry(*settings.registry_directories)
+    for deployment in registry.deployments:
+        validate_options(deployment)
+    policy = load_policy(*settings.registry_directories, registry=registry)
     board, rng = SignalBoard(), random.Random(secrets.randbits(64))  # noqa: S311 - choices, not secrets
 
     entra = _entra_credential(settings, closing)
@@ -107,6 +111,7 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
     providers = _providers(settings, clock, closing)
 
     journal = FileJournal(settings.journal_directory or Path(tempfile.gettempdir()) / "llm-router-journal")
+    closing.callback(journal.close)
     records = RecordWriter(PostgresRecordStore(pool), spill, journal, telemetry)
     shelf = Shelf(registry, policy, board, clock)
     attempts = Attempts(providers, board, clock, telemetry, rng)

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import mimetypes
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ from shared.domain.chat import (
 from shared.domain.errors import InvalidRequest
 
 _AUDIO_TYPES = {"mp3": "audio/mpeg", "m4a": "audio/mp4"}
+_TURN = re.compile(r"messages\[(\d+)\]")
 _URI_SCHEMES = ("https://", "gs://")
 
 
@@ -64,6 +66,17 @@ def chat_request(body: wire.GenerationBody, *, prompt: str | None = None, system
         max_output_tokens=body.max_completion_tokens or body.max_tokens,
         reasoning_effort=_effort(body.reasoning_effort),
     )
+
+
+def body_param(param: str | None, body: wire.GenerationBody) -> str | None:
+    """A field path of the domain as the caller's body has it: system messages count there, and not in the domain."""
+    found = _TURN.match(param or "")
+    if param is None or found is None:
+        return param
+    turns = [i for i, message in enumerate(body.messages) if message.role not in {"system", "developer"}]
+    turn = int(found[1])
+    # Beyond the body's own messages stands the turn made of `prompt`.
+    return f"messages[{turns[turn]}]{param[found.end() :]}" if turn < len(turns) else "prompt"
 
 
 def _message(message: wire.ChatMessage, where: str, call_names: dict[str, str]) -> Message:

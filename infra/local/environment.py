@@ -182,6 +182,8 @@ def function_app_environment(
         "ROUTER_ENVIRONMENT": "local",
         "ROUTER_AUTH": "development",
         "ROUTER_JOURNAL_DIR": str(directories.journal),
+        # The second holds examples of endpoints of one's own, which the simulator answers.
+        "ROUTER_REGISTRY_DIR": "shared/registry,infra/local/registry",
         "VERTEX_PROJECT": VERTEX_PROJECT,
         "VERTEX_CREDENTIALS": "anonymous",
         "VERTEX_GRPC_ENDPOINT": f"{HOST}:{ports.simulator_grpc}",

@@ -46,7 +46,7 @@ _SECRETS: Final = (
     _Secret("slack_token", ("xox",), re.compile(r"(?<!\w)xox[abeprs]-[A-Za-z0-9-]{10,255}")),
     _Secret("api_key", ("sk-", "sk_live_"), re.compile(r"(?<![\w-])(?:sk-[\w-]{20,255}|sk_live_\w{16,255})", re.ASCII)),
 )  # fmt: skip
-"""Formats as the issuers document them; `docs` of GitHub secret scanning list the same ones."""
+"""Formats as the issuers publish them."""
 
 _DIGIT_RUN: Final = re.compile(r"[+(]?[0-9][0-9 ()./\u00a0+-]{6,}+")
 _CARD: Final = re.compile(
@@ -107,7 +107,7 @@ def scan(text: str, location: str) -> list[Finding]:
             if highest is None or level > highest.level:
                 highest = finding
             if len(kept) == MAX_FINDINGS_PER_KIND and highest.level >= _CONFIDENTIAL:
-                break  # nothing that follows can change the level: no kind has two levels above this
+                break  # what follows cannot change the level: where a kind has two, this is the higher
         if highest is not None and highest not in kept:
             kept[-1] = highest
         findings.extend(kept)

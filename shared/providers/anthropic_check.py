@@ -16,7 +16,7 @@ from shared.domain.chat import (
 from shared.domain.models import Deployment, ModelProfile
 from shared.providers.anthropic_request import answers_by_tool
 from shared.providers.anthropic_traits import ClaudeTraits, ThinkingForm, traits_of
-from shared.providers.openai_check import check_capabilities, media_with_paths, unsupported
+from shared.providers.capabilities import check_capabilities, media_with_paths, unsupported
 
 _IMAGES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _DOCUMENTS: Final = frozenset({"application/pdf", "text/plain"})

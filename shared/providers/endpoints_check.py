@@ -2,8 +2,8 @@
 
 from shared.domain.chat import ChatRequest, FormatKind, ReasoningEffort, ToolCallPart, ToolResultPart
 from shared.domain.models import Deployment, ModelProfile
+from shared.providers.capabilities import check_capabilities, media_with_paths, unsupported
 from shared.providers.custom import CustomMapping, unset_slots
-from shared.providers.openai_check import check_capabilities, media_with_paths, unsupported
 
 
 def check_tgi(request: ChatRequest, profile: ModelProfile, deployment: Deployment) -> None:

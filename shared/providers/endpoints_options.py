@@ -62,11 +62,13 @@ Options = TypeVar("Options", bound=BaseModel)
 
 
 def validate_options(deployment: Deployment) -> None:
-    """Check everything about a deployment that its adapter relies on; other adapters' deployments pass untouched.
+    """Check what an adapter relies on: of every deployment the host that gets its token, of endpoints their options.
 
     Raises:
         InvalidRequest: the message and `param` name the deployment and the key.
     """
+    if deployment.dedicated_host is not None:
+        trusted_host(deployment)
     formats = _FORMATS.get(deployment.provider)
     if formats is None:
         return
@@ -78,8 +80,6 @@ def validate_options(deployment: Deployment) -> None:
     path_segment(deployment, "region", deployment.region)
     if deployment.project is not None:
         path_segment(deployment, "project", deployment.project)
-    if deployment.dedicated_host is not None:
-        trusted_host(deployment)
     parsed(deployment, options_model(deployment))
     if deployment.endpoint_format is EndpointFormat.RAW_PREDICT and deployment.options.get("parameters") is not None:
         raise _invalid(deployment, "options.parameters", "is for predict; a rawPredict body is all in request")

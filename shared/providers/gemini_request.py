@@ -28,8 +28,8 @@ from shared.domain.chat import (
 )
 from shared.domain.models import Deployment, ModelProfile
 from shared.ports import ProviderCall
+from shared.providers.capabilities import check_capabilities, media_with_paths, unsupported
 from shared.providers.json_struct import is_too_deep, set_struct, set_value
-from shared.providers.openai_check import check_capabilities, media_with_paths, unsupported
 from shared.providers.vertex_protos import messages
 
 FOREIGN_CALL_SIGNATURE: Final = b"skip_thought_signature_validator"

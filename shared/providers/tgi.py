@@ -26,8 +26,9 @@ _FINISH_REASONS: Final = {
     "eos_token": FinishReason.STOP,
     "stop_sequence": FinishReason.STOP,
 }
-_ERROR_STATUS: Final = {"validation": 422, "overloaded": 429}
-"""HTTP status that the server gives an error type outside a stream; the others are its own failures."""
+_ERROR_STATUS: Final = {"validation": 422, "overloaded": 529}
+"""HTTP status for an error type; the others are the server's own failures. It says 429 for overloaded itself, but has
+no quota that could be used up: 529 tells that apart."""
 
 
 def tgi_body(call: ProviderCall, template: str) -> dict[str, Any]:

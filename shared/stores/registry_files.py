@@ -1,7 +1,7 @@
 """The model registry and the routing policy, read from TOML files.
 
-A directory holds any number of registry files (``*.toml``) and one ``policy.toml``. Nothing is loaded by halves: a
-document with one mistake is refused, and the error lists every mistake that was found.
+A directory holds any number of registry files (``*.toml``) and, one of them at least, a ``policy.toml``. Nothing is
+loaded by halves: a document with one mistake is refused, and the error lists every mistake that was found.
 """
 
 import hashlib
@@ -37,31 +37,34 @@ class RegistryError(ValueError):
         self.problems = problems
 
 
-def load_registry(directory: Path) -> Registry:
-    """Read every registry file of a directory.
+def load_registry(*directories: Path) -> Registry:
+    """Read every registry file of some directories, as one registry.
 
     Raises:
         RegistryError: a file cannot be read, or anything in it is wrong.
     """
     problems: list[str] = []
     documents = {}
-    for path in sorted(directory.glob("*.toml")):
+    for path in (path for directory in directories for path in sorted(directory.glob("*.toml"))):
         if path.name != POLICY_FILE and (document := _read(path, problems)) is not None:
-            documents[path.name] = document
+            # A file name that comes twice is told apart by its directory.
+            name = path.name if path.name not in documents else f"{path.parent.name}/{path.name}"
+            documents[name] = document
     if problems:
         problems.extend(_Collected.from_documents(documents).problems)
         raise RegistryError(tuple(problems))
-    return parse_registry(documents, name=directory.name)
+    return parse_registry(documents, name=" and ".join(directory.name for directory in directories))
 
 
-def load_policy(directory: Path, registry: Registry) -> Policy:
-    """Read ``policy.toml`` of a directory and hold it against the registry.
+def load_policy(*directories: Path, registry: Registry) -> Policy:
+    """Read the ``policy.toml`` of the last directory that has one and hold it against the registry.
 
     Raises:
         RegistryError: the file cannot be read, or anything in it is wrong.
     """
     problems: list[str] = []
-    document = _read(directory / POLICY_FILE, problems)
+    paths = [directory / POLICY_FILE for directory in directories]
+    document = _read(next((path for path in reversed(paths) if path.exists()), paths[0]), problems)
     if document is None:
         raise RegistryError(tuple(problems))
     return parse_policy(document, registry)

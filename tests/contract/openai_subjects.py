@@ -19,7 +19,7 @@ from shared.providers.vertex_http import VertexHttp
 from shared.stores.registry_files import load_registry
 from tests.contract.provider_contract import RealClock, Subject
 
-REGISTRY = load_registry(Path(__file__).parents[2] / "shared" / "registry")
+REGISTRY = load_registry(*(Path(__file__).parents[2] / d / "registry" for d in ("shared", "infra/local")))
 DEPLOYMENTS = [
     deployment
     for deployment in REGISTRY.deployments
@@ -33,7 +33,9 @@ def provider_of(deployment: Deployment, simulator: Any) -> ModelProvider:
     grpc = VertexGrpc(project="a-project", tokens=tokens, endpoint_override=simulator.grpc_endpoint, clock=clock)
     if deployment.provider is ProviderKind.OPENAI_MAAS:
         return OpenAiMaasProvider(http, grpc)
-    return CustomEndpointProvider(grpc) if deployment.provider is ProviderKind.CUSTOM else HuggingFaceProvider(http, grpc)
+    return (
+        CustomEndpointProvider(grpc) if deployment.provider is ProviderKind.CUSTOM else HuggingFaceProvider(http, grpc)
+    )
 
 
 @asynccontextmanager
@@ -46,12 +48,18 @@ async def subject_of(
     dedicated_host: str | None = None,
     empty_is_an_error: bool = True,
 ) -> AsyncIterator[Subject]:
-    """A subject for a model's first deployment."""
+    """A subject for a model's first deployment.
+
+    What the wire form has is tested whatever the registry says of the model.
+    """
+    profile = REGISTRY.models[model]
+    takes_json = "json_schema" in features
+    can = replace(profile.capabilities, tools="tools" in features, json_object=takes_json, json_schema=takes_json)
     deployment = replace(REGISTRY.deployments_of(model)[0], dedicated_host=dedicated_host)
     provider = provider_of(deployment, simulator)
     yield Subject(
         provider=provider,
-        profile=REGISTRY.models[model],
+        profile=replace(profile, capabilities=can),
         deployment=deployment,
         http_endpoint=simulator.http_endpoint,
         refused=refused,

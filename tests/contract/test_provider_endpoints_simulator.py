@@ -16,7 +16,6 @@ from shared.domain.chat import (
     UsageUpdate,
 )
 from shared.domain.errors import ProviderBadResponse, ProviderTimeout
-from shared.domain.models import Capabilities
 from tests.contract.openai_subjects import hurried, subject_of
 from tests.contract.provider_contract import MODES, WEATHER, Faults, ProviderContract, Subject, ask, image_with_uri
 
@@ -38,17 +37,10 @@ class TestTgi(ProviderContract):
     @pytest.fixture
     async def subject(self, simulator: Any) -> AsyncIterator[Subject]:
         refused = [*REFUSED, (ask(sampling=Sampling(presence_penalty=0.5)), "presence_penalty")]
+        features = ("json_schema", "stop", "traces")
         async with subject_of(
-            "example-hf-tgi", simulator, refused=refused, features=("stop", "traces"), empty_is_an_error=False
+            "example-hf-tgi", simulator, refused=refused, features=features, empty_is_an_error=False
         ) as subject:
-            # The registry's example takes no JSON; the wire form does.
-            subject.profile = type(subject.profile)(
-                **{
-                    **{name: getattr(subject.profile, name) for name in subject.profile.__dataclass_fields__},
-                    "capabilities": Capabilities(json_object=True, json_schema=True),
-                }
-            )
-            subject.features |= {"json_schema"}
             yield subject
 
     @pytest.mark.skip(reason="TGI knows no blocks")

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -200,6 +201,15 @@ class TestFailures:
             await self.ask(way, provider, soon())
         assert caught.value.retry_after_s == 7
         assert "secret" not in str(caught.value)
+
+    async def test_a_pause_told_as_a_date(self, way: str, provider: OpenAiMaasProvider, vendor: Vendor) -> None:
+        async def answer(_: web.Request) -> web.Response:
+            return web.Response(status=503, headers={"retry-after": format_datetime(SystemClock().now(), usegmt=True)})
+
+        vendor.answer = answer
+        with pytest.raises(ProviderUnavailable) as caught:
+            await self.ask(way, provider, soon())
+        assert caught.value.retry_after_s == 0, "the date has passed when it arrives"
 
     async def test_redirects_are_not_followed(self, way: str, provider: OpenAiMaasProvider, vendor: Vendor) -> None:
         async def answer(asked: web.Request) -> web.Response:

@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 
-from shared.domain.chat import MediaPart, Message, Modality, ReasoningEffort, Role, Sampling
+from shared.domain.chat import (
+    ChatRequest,
+    MediaPart,
+    Message,
+    Modality,
+    ReasoningEffort,
+    Role,
+    Sampling,
+    ToolChoice,
+    ToolMode,
+)
 from shared.domain.models import Deployment
 from tests.contract.openai_subjects import DEPLOYMENTS, REGISTRY, hurried, provider_of, subject_of
 from tests.contract.provider_contract import WEATHER, ProviderContract, Subject, ask, audio, image_with_uri
@@ -25,7 +35,7 @@ class TestMaas(ProviderContract):
         refused = [
             (image_with_uri(), "messages[0].content[1]"),
             (audio(), "messages[0].content[1]"),
-            (type(ask())(messages=(PDF,)), "messages[0].content[0]"),
+            (ChatRequest(messages=(PDF,)), "messages[0].content[0]"),
             (ask(reasoning_effort=ReasoningEffort.NONE), "reasoning_effort"),
         ]
         features = ("tools", "json_schema", "thinking", "stop", "traces")
@@ -75,8 +85,6 @@ async def test_every_deployment_of_the_registry_answers(deployment: Deployment, 
 
 @pytest.mark.parametrize("model", ["gpt-oss-120b", "mistral-medium-3"])
 async def test_a_tool_that_must_be_called(model: str, simulator: Any) -> None:
-    from shared.domain.chat import ToolChoice, ToolMode
-
     async with subject_of(model, simulator, refused=(), features=()) as subject:
         for choice in (ToolChoice(ToolMode.REQUIRED), ToolChoice(ToolMode.REQUIRED, "weather")):
             asked = ask("Hello", tools=(WEATHER,), tool_choice=choice)

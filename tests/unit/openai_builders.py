@@ -1,10 +1,20 @@
 """Calls, profiles and deployments for the tests of the OpenAI-style, Hugging Face and custom providers."""
 
 from collections.abc import AsyncIterator, Iterable
-from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
-from shared.domain.chat import ChatReply, ChatRequest, Message, Modality, Part, ReplyBuilder, Role, StreamEvent, TextPart
+from shared.domain.chat import (
+    ChatReply,
+    ChatRequest,
+    Message,
+    Modality,
+    Part,
+    ReplyBuilder,
+    Role,
+    StreamEvent,
+    TextPart,
+)
 from shared.domain.models import (
     Capabilities,
     Deployment,
@@ -111,5 +121,5 @@ async def collected(events: AsyncIterator[StreamEvent]) -> list[StreamEvent]:
 async def pieces(body: bytes, *cuts: int) -> AsyncIterator[bytes]:
     """The body, cut at the given places."""
     edges = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         yield body[begin:end]

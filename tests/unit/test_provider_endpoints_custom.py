@@ -255,5 +255,7 @@ def test_options_are_read_once_per_registry_version() -> None:
 
 
 def test_the_shipped_registry_has_valid_options() -> None:
-    shipped = load_registry(Path(__file__).parents[2] / "shared" / "registry").deployments
+    shipped = load_registry(
+        *(Path(__file__).parents[2] / d / "registry" for d in ("shared", "infra/local"))
+    ).deployments
     assert {validate_options(at) for at in shipped} == {None}

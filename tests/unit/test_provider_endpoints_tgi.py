@@ -28,7 +28,6 @@ from shared.domain.errors import (
     ContextWindowExceeded,
     ProviderBadResponse,
     ProviderError,
-    ProviderRateLimited,
     ProviderUnavailable,
     UnsupportedFeature,
 )
@@ -121,7 +120,7 @@ async def test_nothing_but_a_stop_sequence_is_cut_off(parts: list[str], stops: l
 @pytest.mark.parametrize(
     ("reported", "error"),
     [
-        ({"error": "Model is overloaded", "error_type": "overloaded"}, ProviderRateLimited),
+        ({"error": "Model is overloaded", "error_type": "overloaded"}, ProviderUnavailable),
         ({"error": "Request failed during generation", "error_type": "generation"}, ProviderUnavailable),
         ({"error": "Incomplete generation stream", "error_type": "incomplete_generation"}, ProviderUnavailable),
         (

@@ -15,6 +15,7 @@ from shared.providers.endpoints_options import validate_options
 from shared.stores.registry_files import load_policy, load_registry
 
 DIRECTORY = Path(__file__).parents[2] / "shared" / "registry"
+EXAMPLES = Path(__file__).parents[2] / "infra" / "local" / "registry"
 TODAY = date(2026, 11, 23)
 ENDPOINTS = {ProviderKind.HUGGING_FACE, ProviderKind.CUSTOM}
 
@@ -25,12 +26,18 @@ def registry() -> Registry:
 
 
 @pytest.fixture(scope="module")
+def local_registry() -> Registry:
+    """The shipped registry with the examples of endpoints of one's own, as the local stack loads it."""
+    return load_registry(DIRECTORY, EXAMPLES)
+
+
+@pytest.fixture(scope="module")
 def policy(registry: Registry) -> Policy:
-    return load_policy(DIRECTORY, registry)
+    return load_policy(DIRECTORY, registry=registry)
 
 
 def _live_vendor_models(registry: Registry) -> list[ModelProfile]:
-    return [m for m in registry.models.values() if m.publisher != "example" and m.lifecycle.usable_on(TODAY)]
+    return [m for m in registry.models.values() if m.lifecycle.usable_on(TODAY)]
 
 
 def test_at_least_sixteen_living_vendor_models_each_deployed(registry: Registry):
@@ -65,17 +72,19 @@ def test_each_zone_has_several_price_classes_for_confidential_content(registry: 
 
 
 @pytest.mark.parametrize("zone", ["eu", "us"])
-def test_each_zone_has_a_streaming_deployment_cleared_for_restricted_content(registry: Registry, zone: str):
+def test_each_zone_has_a_streaming_deployment_cleared_for_restricted_content(local_registry: Registry, zone: str):
     assert any(
         d.residency == {zone}
         and d.clearance is SecurityLevel.RESTRICTED
-        and registry.models[d.model_id].capabilities.streaming
-        for d in registry.deployments
+        and local_registry.models[d.model_id].capabilities.streaming
+        for d in local_registry.deployments
     )
 
 
-def test_only_endpoints_of_ones_own_are_cleared_for_restricted_and_global_takes_internal_at_most(registry: Registry):
-    for deployment in registry.deployments:
+def test_only_endpoints_of_ones_own_are_cleared_for_restricted_and_global_takes_internal_at_most(
+    local_registry: Registry,
+):
+    for deployment in local_registry.deployments:
         if deployment.clearance is SecurityLevel.RESTRICTED:
             assert deployment.provider in ENDPOINTS, deployment.id
         if deployment.region == "global":
@@ -83,8 +92,8 @@ def test_only_endpoints_of_ones_own_are_cleared_for_restricted_and_global_takes_
             assert deployment.residency == {"global"}, deployment.id
 
 
-def test_one_example_per_endpoint_format(registry: Registry):
-    examples = [d for d in registry.deployments if d.provider in ENDPOINTS]
+def test_one_example_per_endpoint_format(local_registry: Registry):
+    examples = [d for d in local_registry.deployments if d.provider in ENDPOINTS]
     assert {d.endpoint_format for d in examples} == set(EndpointFormat)
     assert sorted(d.target for d in examples) == ["1001", "1002", "1003", "1004", "1005"]
 
@@ -108,8 +117,12 @@ def test_mistral_deployments_name_their_publisher(registry: Registry):
     assert all(d.options == {"publisher": "mistralai"} for d in mistral)
 
 
-def test_adapters_accept_every_deployment(registry: Registry):
-    for deployment in registry.deployments:
+def test_what_is_shipped_for_production_names_no_endpoint_of_anybodys(registry: Registry):
+    assert not [d.id for d in registry.deployments if d.provider in ENDPOINTS]
+
+
+def test_adapters_accept_every_deployment(local_registry: Registry):
+    for deployment in local_registry.deployments:
         validate_options(deployment)
 
 

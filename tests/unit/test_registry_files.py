@@ -285,7 +285,7 @@ def test_directory_is_read_whole_and_bad_files_are_named(tmp_path: Path):
     (tmp_path / "policy.toml").write_text(POLICY)
     registry = load_registry(tmp_path)
     assert [d.id for d in registry.deployments] == ["small@eu"]
-    assert load_policy(tmp_path, registry).max_attempts == 3
+    assert load_policy(tmp_path, registry=registry).max_attempts == 3
 
     (tmp_path / "broken.toml").write_text("[[model]\n")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
@@ -297,6 +297,6 @@ def test_directory_is_read_whole_and_bad_files_are_named(tmp_path: Path):
 
 def test_missing_policy_and_empty_directory_are_refused(tmp_path: Path):
     with pytest.raises(RegistryError, match=r"policy.toml: cannot be read: No such file"):
-        load_policy(tmp_path, parse_registry(documents()))
+        load_policy(tmp_path, registry=parse_registry(documents()))
     with pytest.raises(RegistryError, match="needs at least one"):
         load_registry(tmp_path)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from functions._wire.chat import ChatBody, RouteBody
 from functions._wire.parsing import parse
-from functions._wire.to_domain import chat_request
+from functions._wire.to_domain import body_param, chat_request
 from shared.domain.chat import FormatKind, MediaPart, Modality, Role, TextPart, ToolCallPart, ToolMode, ToolResultPart
 from shared.domain.errors import InvalidRequest
 from shared.domain.policy import Preset
@@ -252,3 +252,17 @@ def test_route_body_puts_options_beside_the_prompt():
     with pytest.raises(InvalidRequest) as caught:
         chat_request(parse(b"{}", RouteBody))
     assert caught.value.param == "messages"
+
+
+def test_fields_are_named_as_the_body_has_them():
+    body = parse(
+        json.dumps(
+            {"messages": [{"role": "system", "content": "s"}, USER, {"role": "developer", "content": "d"}, USER]}
+        ).encode(),
+        RouteBody,
+    )
+    assert body_param("messages[0].content[2]", body) == "messages[1].content[2]"
+    assert body_param("messages[1]", body) == "messages[3]"
+    assert body_param("messages[2].content", body) == "prompt"
+    assert body_param("tools[0]", body) == "tools[0]"
+    assert body_param(None, body) is None

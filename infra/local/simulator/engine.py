@@ -163,6 +163,7 @@ class Engine:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             # A field of a shape that no check names: every vendor calls that the client's mistake.
             raise Problem(400, "Request contains an invalid argument.") from error
+        call.stream = call.stream or inquiry.stream
         prompt = measure(inquiry.ask, profile)
         content = inquiry.ask.digest()
         call.content_sha256 = content.hex()

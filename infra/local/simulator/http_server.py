@@ -141,7 +141,9 @@ class _Handler:
                 return await self._raw(request, call, target, document, errors)
             return _response(await self._other(call, target, verb, document))
 
-    async def _raw(self, request: web.BaseRequest, call: Call, target: Target, document: Any, errors: "_Errors") -> Any:
+    async def _raw(
+        self, request: web.BaseRequest, call: Call, target: Target, document: Any, errors: "_Errors"
+    ) -> web.StreamResponse:
         if target.publisher == "anthropic" and target.model == raw.COUNT_TOKENS:
             return _response(counting.count_messages(self._engine, call, target, document))
         wire, profile = raw.resolve(self._engine, target, document)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -176,36 +176,56 @@ def make_plan(
     limit = min(ask.max_tokens or profile.max_output_tokens, profile.max_output_tokens)
     thinking = min(_thinking_tokens(profile, ask, _unit(drawn, 1)), limit)
     plan_id = drawn[24:36].hex()
-    calls = _planned_calls(ask, plan_id)
-    stop_sequence: str | None = None
-    if calls:
-        text, finish = "", Finish.TOOLS
-        output = sum(count_tokens(call.name) + count_tokens(call.arguments_json) for call in calls)
-        if output > limit - thinking:
-            calls, output, finish = (), limit - thinking, Finish.LENGTH
-    else:
-        length = max(16, round(profile.answer_tokens * math.exp(0.35 * _NORMAL.inv_cdf(_unit(drawn, 2)))))
-        text = _text(profile, ask, tokens=length, good=good, draw=int.from_bytes(drawn[36:40], "big"))
-        text, finish, stop_sequence = _cut(text, ask.stops, limit - thinking)
-        output = count_tokens(text)
+    body = _tool_body(ask, plan_id, limit - thinking) or _text_body(
+        profile, ask, drawn, good=good, limit=limit - thinking
+    )
     delay = profile.ttft_p50_ms / 1000 * math.exp(profile.ttft_sigma * _NORMAL.inv_cdf(_unit(drawn, 3)))
     return Plan(
         id=plan_id,
         profile=profile,
-        text=text,
-        calls=calls,
-        finish=finish,
-        stop_sequence=stop_sequence,
+        text=body.text,
+        calls=body.calls,
+        finish=body.finish,
+        stop_sequence=body.stop_sequence,
         prompt=prompt,
         cache=cache or CacheUse(),
-        output_tokens=output,
+        output_tokens=body.tokens,
         thinking_tokens=thinking,
         thought=prose.thought_text(profile.id, thinking) if thinking else "",
         show_thinking=ask.show_thinking and thinking > 0,
         ttft_s=delay + prompt.total / profile.prefill_tokens_per_s,
         s_per_token=1 / (profile.tokens_per_s * (0.8 + 0.4 * _unit(drawn, 4))),
-        good=good and finish is not Finish.LENGTH,
+        good=good and body.finish is not Finish.LENGTH,
     )
+
+
+class _Body(NamedTuple):
+    """The visible part of an answer."""
+
+    text: str
+    calls: tuple[PlannedCall, ...]
+    finish: Finish
+    stop_sequence: str | None
+    tokens: int
+
+
+def _tool_body(ask: Ask, plan_id: str, limit: int) -> _Body | None:
+    """Tool calls, or None when none is asked for; calls that do not fit are lost, as with every vendor."""
+    calls = _planned_calls(ask, plan_id)
+    if not calls:
+        return None
+    tokens = sum(count_tokens(call.name) + count_tokens(call.arguments_json) for call in calls)
+    if tokens > limit:
+        return _Body("", (), Finish.LENGTH, None, limit)
+    return _Body("", calls, Finish.TOOLS, None, tokens)
+
+
+def _text_body(profile: Profile, ask: Ask, drawn: bytes, *, good: bool, limit: int) -> _Body:
+    """Text of lognormal length, cut at the limit or a stop sequence."""
+    length = max(16, round(profile.answer_tokens * math.exp(0.35 * _NORMAL.inv_cdf(_unit(drawn, 2)))))
+    text = _text(profile, ask, tokens=length, good=good, draw=int.from_bytes(drawn[36:40], "big"))
+    text, finish, stop_sequence = _cut(text, ask.stops, limit)
+    return _Body(text, (), finish, stop_sequence, count_tokens(text))
 
 
 def without_answer(plan: Plan, finish: Finish) -> Plan:

@@ -7,10 +7,18 @@ format, minLength, maxLength. `pattern`, `not` and `if` are not read.
 """
 
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _MAX_DEPTH = 24
+_WITHIN: Mapping[str, Callable[[float, float], bool]] = {
+    "minimum": operator.ge,
+    "maximum": operator.le,
+    "exclusiveMinimum": operator.gt,
+    "exclusiveMaximum": operator.lt,
+}
+_TURNS = (math.floor, math.ceil)
 _FORMATS = {
     "date": "2026-01-15",
     "date-time": "2026-01-15T09:30:00Z",
@@ -174,27 +182,18 @@ def _joined(first: Mapping[str, Any], second: Any) -> dict[str, Any]:
 
 
 def _number(schema: Mapping[str, Any], *, whole: bool) -> float:
+    """The first of a few likely numbers that is within all bounds."""
     step = schema.get("multipleOf") or (1 if whole else 0)
-    low = schema.get("minimum")
-    high = schema.get("maximum")
-    if schema.get("exclusiveMinimum") is not None:
-        low = schema["exclusiveMinimum"] + (step or _gap(schema["exclusiveMinimum"], high))
-    if schema.get("exclusiveMaximum") is not None:
-        high = schema["exclusiveMaximum"] - (step or _gap(schema["exclusiveMaximum"], low))
-    value = 1 if low is None else max(low, 1)
-    if high is not None and value > high:
-        value = high
+    bounds = {name: schema[name] for name in _WITHIN if schema.get(name) is not None}
+    likely: list[float] = [1, *bounds.values()]
+    likely += [value + shift for value in bounds.values() for shift in (1, -1)]
+    likely.append(sum(bounds.values()) / max(1, len(bounds)))
     if step:
-        value = math.ceil(value / step) * step
-        if high is not None and value > high:
-            value = math.floor(high / step) * step
-        if low is not None and value < low:
-            raise UnsupportedSchema("no number satisfies the bounds")
-    return int(value) if whole else value
-
-
-def _gap(bound: float, other: float | None) -> float:
-    return 1.0 if other is None else abs(other - bound) / 2
+        likely = [(turn(value / step) + shift) * step for value in likely for turn in _TURNS for shift in (0, 1, -1)]
+    for value in likely:
+        if all(_WITHIN[name](value, bound) for name, bound in bounds.items()):
+            return int(value) if whole else value
+    raise UnsupportedSchema("no number satisfies the bounds")
 
 
 def _different(item: Any, taken: list[Any]) -> Any:

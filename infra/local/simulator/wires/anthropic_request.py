@@ -65,8 +65,8 @@ def check(profile: Profile, ask: Ask, prompt: PromptTokens) -> None:
     """
     if ask.max_tokens is not None and ask.max_tokens > profile.max_output_tokens:
         raise invalid(
-            f"max_tokens: {ask.max_tokens} > {profile.max_output_tokens}, which is the maximum allowed number of output "
-            f"tokens for {profile.id}"
+            f"max_tokens: {ask.max_tokens} > {profile.max_output_tokens}, which is the maximum allowed number of "
+            f"output tokens for {profile.id}"
         )
     if prompt.total > profile.context_tokens:
         raise invalid(f"prompt is too long: {prompt.total} tokens > {profile.context_tokens} maximum")

@@ -114,9 +114,9 @@ def check_signatures(contents: Any, profile: Profile) -> None:
             if not signature:
                 raise invalid(
                     "Function call is missing a thought_signature in functionCall parts. This is required for tools to "
-                    "work correctly, and missing thought_signature may lead to degraded model performance. Additional data, "
-                    f"function call `default_api:{part.function_call.name}` , position {number + 1}. Please refer to "
-                    "https://ai.google.dev/gemini-api/docs/thought-signatures for more details."
+                    "work correctly, and missing thought_signature may lead to degraded model performance. "
+                    f"Additional data, function call `default_api:{part.function_call.name}` , position {number + 1}. "
+                    "Please refer to https://ai.google.dev/gemini-api/docs/thought-signatures for more details."
                 )
             if not is_signature(signature) and signature not in _DUMMY_SIGNATURES:
                 raise invalid("Thought signature is not valid.")
@@ -257,8 +257,8 @@ def _sampling(config: Any) -> dict[str, Any]:
     temperature = values.get("temperature", 1.0)
     if not 0 <= temperature <= 2:  # noqa: PLR2004 - Vertex's documented range
         raise invalid(
-            f"Unable to submit request because it has a temperature value of {temperature:g} but the supported range is "
-            "from 0 (inclusive) to 2.0 (inclusive). Update the value and try again."
+            f"Unable to submit request because it has a temperature value of {temperature:g} but the supported "
+            "range is from 0 (inclusive) to 2.0 (inclusive). Update the value and try again."
         )
     return values
 

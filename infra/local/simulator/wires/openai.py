@@ -24,8 +24,8 @@ _FINISH = {
 }
 _MISTRAL_FIELDS = frozenset({
     "model", "messages", "temperature", "top_p", "max_tokens", "stream", "stop", "random_seed", "response_format",
-    "tools", "tool_choice", "presence_penalty", "frequency_penalty", "n", "prediction", "parallel_tool_calls", "prompt_mode",
-    "safe_prompt", "metadata",
+    "tools", "tool_choice", "presence_penalty", "frequency_penalty", "n", "prediction", "parallel_tool_calls",
+    "prompt_mode", "safe_prompt", "metadata",
 })  # fmt: skip
 _DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,", re.ASCII)
 
@@ -79,8 +79,8 @@ def check(profile: Profile, ask: Ask, prompt: PromptTokens) -> None:
     if prompt.total + wanted > profile.context_tokens:
         raise invalid(
             f"This model's maximum context length is {profile.context_tokens} tokens. However, you requested "
-            f"{prompt.total + wanted} tokens ({prompt.total} in the messages, {wanted} in the completion). Please reduce "
-            "the length of the messages or completion."
+            f"{prompt.total + wanted} tokens ({prompt.total} in the messages, {wanted} in the completion). Please "
+            "reduce the length of the messages or completion."
         )
     if wanted > profile.max_output_tokens:
         raise invalid(f"max_tokens must be less than or equal to {profile.max_output_tokens}, got {wanted}.")
