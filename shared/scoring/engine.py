@@ -1,4 +1,4 @@
-"""The scales: score what the sieve lets through and choose. Pure: snapshot and random source are given.
+"""The scales: score what the sieve lets through and choose. Pure: snapshot and random draw are given.
 
 Score = sum of weight x factor, every factor in [0, 1], so the score is in [0, 1]. Cost and latency factors are
 ``r / (r + x)`` with the policy's reference ``r``: absolute, so that a candidate's score never depends on who else
@@ -7,7 +7,6 @@ every decision has an exact propensity; with ``T = 0`` and ``e = 0`` the highest
 """
 
 import math
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -27,16 +26,29 @@ _LOAD_REFERENCE = 32.0
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """All that a decision depends on beside the snapshot."""
+    """All that a decision depends on beside the snapshot, the draw and what wire forms cannot carry.
+
+    Attributes:
+        service: the calling service's name.
+        stream: whether the answer is streamed.
+        tags: the caller's labels, sorted by key.
+    """
 
     features: RequestFeatures
     constraints: RoutingConstraints
     service: str
     stream: bool = False
+    tags: tuple[tuple[str, str], ...] = ()
 
 
-def decide(question: Question, snapshot: Snapshot, rng: random.Random, provider_limit: ProviderLimit) -> Decision:
+def decide(question: Question, snapshot: Snapshot, draw: float, provider_limit: ProviderLimit) -> Decision:
     """Choose a deployment and its ordered fallbacks.
+
+    Args:
+        question: what is asked.
+        snapshot: the world as it is now.
+        draw: a random number in [0, 1) that picks from the distribution; the same draw picks the same again.
+        provider_limit: what wire forms cannot carry of the request.
 
     Raises:
         NoEligibleModel: nothing passed the sieve; the exception's `rejections` holds each reason.
@@ -59,7 +71,7 @@ def decide(question: Question, snapshot: Snapshot, rng: random.Random, provider_
     # Sorting by id among equal scores keeps the order independent of the registry file's.
     candidates.sort(key=lambda c: (-c.score, c.deployment.id))
     ranked = _with_propensities(candidates, question.constraints, policy)
-    chosen = _draw(ranked, rng)
+    chosen = _pick(ranked, draw)
     return Decision(
         chosen=chosen,
         fallbacks=_fallback_order(chosen, ranked),
@@ -162,11 +174,15 @@ def _distribution(scores: Sequence[float], temperature: float, exploration: floa
     return [(1.0 - exploration) * p + exploration * uniform for p in greedy]
 
 
-def _draw(candidates: Sequence[Candidate], rng: random.Random) -> Candidate:
+def _pick(candidates: Sequence[Candidate], draw: float) -> Candidate:
     possible = [c for c in candidates if c.propensity > 0.0]
-    if len(possible) == 1:
-        return possible[0]
-    return rng.choices(possible, weights=[c.propensity for c in possible])[0]
+    reached = 0.0
+    for candidate in possible:
+        reached += candidate.propensity
+        if draw < reached:
+            return candidate
+    # Rounding may leave the sum a hair below 1.
+    return possible[-1]
 
 
 def _fallback_order(chosen: Candidate, ranked: Sequence[Candidate]) -> tuple[Candidate, ...]:

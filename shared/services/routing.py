@@ -271,9 +271,9 @@ class RoutingService:
 
     def _choose(self, order: Order, features: RequestFeatures) -> Decision:
         snapshot = self._shelf.take()
-        question = Question(features, order.constraints, order.principal.service, order.stream)
+        question = Question(features, order.constraints, order.principal.service, order.stream, order.tags)
         try:
-            return decide(question, snapshot, self._rng, self._limits(order))
+            return decide(question, snapshot, self._rng.random(), self._limits(order))
         except NothingEligible as error:
             raise self._explained(error.rejections, order) from error
 

@@ -23,7 +23,7 @@ SHELF = registry(
 
 def choose(shelf=SHELF, wanted=None, request=None, rules=None, seed=1, service="svc", signals=None):
     question = Question(request or features(), wanted or RoutingConstraints(), service)
-    return decide(question, snapshot(shelf, rules, signals=signals), random.Random(seed), no_limit)
+    return decide(question, snapshot(shelf, rules, signals=signals), random.Random(seed).random(), no_limit)
 
 
 def test_easy_work_goes_to_the_cheap_model_and_hard_work_to_the_strong_one():
