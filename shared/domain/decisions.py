@@ -1,5 +1,6 @@
 """A routing decision, whole enough to be explained: who was dropped and why, who was scored and how."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -77,9 +78,9 @@ class Decision:
     """
 
     chosen: Candidate
-    fallbacks: tuple[Candidate, ...]
-    candidates: tuple[Candidate, ...]
-    rejections: tuple[Rejection, ...]
+    fallbacks: Sequence[Candidate]
+    candidates: Sequence[Candidate]
+    rejections: Sequence[Rejection]
     weights: Weights
     features: RequestFeatures
     registry_version: str

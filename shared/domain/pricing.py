@@ -64,8 +64,13 @@ def rates_for(profile: ModelProfile, *, day: date, prompt_tokens: int, region: s
     for candidate in period.tiers:
         if prompt_tokens > candidate.above_prompt_tokens:
             tier = candidate
+    return region_rates(tier.rates, period, region)
+
+
+def region_rates(rates: Rates, period: PricePeriod, region: str) -> Rates:
+    """Rates of a period with the region's factor applied."""
     factor = _region_factor(period, region)
-    return tier.rates if factor == 1 else _scaled(tier.rates, factor)
+    return rates if factor == 1 else _scaled(rates, factor)
 
 
 def cost_of(profile: ModelProfile, usage: Usage, *, day: date, region: str) -> Cost:

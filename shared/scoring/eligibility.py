@@ -1,170 +1,239 @@
-"""The sieve: hard constraints. A candidate passes all of them or is dropped with the first reason that holds.
+"""The sieve: hard constraints, over all deployments at once.
 
-The same sieve serves the first choice, every fallback and every retry, so nothing can slip past it later.
+A candidate passes all of them or is dropped with the first reason that holds, in the order of `RejectionReason`. The
+same sieve serves the first choice, every fallback and every retry, so nothing can slip past it later.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from shared.domain.chat import Modality
+import numpy as np
+
 from shared.domain.decisions import Rejection, RejectionReason
-from shared.domain.features import RequestFeatures
+from shared.domain.features import REFERENCE_CHARS_PER_TOKEN, RequestFeatures
 from shared.domain.models import Deployment, ModelProfile
-from shared.domain.policy import RoutingConstraints, ServicePolicy
-from shared.domain.pricing import PER_MILLION, rates_for
+from shared.domain.policy import Policy, RoutingConstraints, ServicePolicy
 from shared.domain.security import SecurityLevel
 from shared.scoring.snapshot import Snapshot
+from shared.scoring.table import PICO_PER_USD, Bools, CandidateTable, Floats, Ints
 
-WORST_CASE_PROMPT_FACTOR = Decimal("1.25")
+WORST_CASE_PROMPT_FACTOR = 1.25
 """Token estimates are within about 15% of real tokenizers; the worst case allows a quarter."""
 
 ProviderLimit = Callable[[ModelProfile, Deployment], str | None]
 """Says what the deployment's wire form cannot carry of the request, or None."""
 
+_REASONS = tuple(RejectionReason)
+_CODES = {reason: code for code, reason in enumerate(_REASONS, start=1)}
+_MOST_PICO = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loads:
+    """What a request would put on each deployment: tokens in and out, money and time, expected and at worst."""
+
+    prompt_tokens: Ints
+    max_output_tokens: Ints
+    expected_cost_pico: Ints
+    worst_case_cost_pico: Ints
+    expected_latency_ms: Floats
+
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What a request would put on one deployment: tokens in and out, money and time, expected and at worst."""
+class Ask:
+    """The request's side of the sieve.
 
-    prompt_tokens: int
-    max_output_tokens: int
-    expected_cost_usd: Decimal
-    worst_case_cost_usd: Decimal
-    expected_latency_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Sieve:
-    """The constraints of one request against one snapshot.
-
-    Args:
-        features: what the content is.
-        constraints: what the caller asks for.
+    Attributes:
         service: the rules of the calling service.
-        snapshot: registry, policy, signals, time.
-        stream: whether the answer is streamed.
         provider_limit: what wire forms cannot carry.
     """
 
     features: RequestFeatures
     constraints: RoutingConstraints
     service: ServicePolicy
-    snapshot: Snapshot
     stream: bool
     provider_limit: ProviderLimit
 
-    def examine(self, deployment: Deployment, profile: ModelProfile) -> Load | Rejection:
-        """The load on an eligible deployment, or why it is dropped."""
-        refusal = (
-            self._by_request(deployment, profile)
-            or self._by_content(deployment)
-            or self._by_state(deployment, profile)
-            or self._by_capability(profile)
-            or self._by_wire_form(deployment, profile)
-        )
-        if refusal is not None:
-            return Rejection(deployment.id, profile.id, *refusal)
-        load = self._load(deployment, profile)
-        refusal = self._by_size(profile, load) or self._by_price(load) or self._by_latency(load)
-        if refusal is not None:
-            return Rejection(deployment.id, profile.id, *refusal)
-        return load
 
-    def _by_request(self, deployment: Deployment, profile: ModelProfile) -> tuple[RejectionReason, str] | None:
-        wanted, model = self.constraints, profile.id
-        if not deployment.enabled:
-            return RejectionReason.DISABLED, "switched off in the registry"
-        if wanted.model is not None and wanted.model != model and not wanted.allow_fallback:
-            return RejectionReason.NOT_REQUESTED, f"the request names {wanted.model}"
-        for allowed in (self.service.allow_models, wanted.allow_models):
-            if allowed and model not in allowed:
-                return RejectionReason.NOT_ALLOWED, "not among the allowed models"
-        if model in self.service.deny_models or model in wanted.deny_models:
-            return RejectionReason.DENIED, "among the denied models"
-        return None
+class Sieve:
+    """The verdict on every deployment of a snapshot.
 
-    def _by_content(self, deployment: Deployment) -> tuple[RejectionReason, str] | None:
-        level = self.features.security_level
-        if level > deployment.clearance or level > self.service.max_level:
-            limit = min(deployment.clearance, self.service.max_level)
-            return RejectionReason.CLEARANCE, f"content is {level.label}, cleared up to {SecurityLevel(limit).label}"
-        for zones in (self.service.residency, self.constraints.residency):
-            if zones and not (deployment.residency and deployment.residency <= zones):
-                lies, must = ", ".join(sorted(deployment.residency)) or "nowhere", ", ".join(sorted(zones))
-                return RejectionReason.RESIDENCY, f"content must stay in {must}, the deployment lies in {lies}"
-        return None
+    Args:
+        ask: what is asked.
+        snapshot: registry, policy, signals, time.
+    """
 
-    def _by_state(self, deployment: Deployment, profile: ModelProfile) -> tuple[RejectionReason, str] | None:
-        if not profile.lifecycle.usable_on(self.snapshot.now.date()):
-            return RejectionReason.LIFECYCLE, "not yet available, or retired"
-        if self.snapshot.signals_of(deployment.id).cooling_down:
-            return RejectionReason.COOLDOWN, "suspended after failures"
-        return None
+    def __init__(self, ask: Ask, snapshot: Snapshot) -> None:
+        self._ask = ask
+        self._table = snapshot.table
+        self._limits: dict[int, str] = {}
+        self._codes: Ints = np.zeros(len(self._table), np.int64)
+        self.loads = _loads(ask.features, self._table, snapshot)
+        self._by_request()
+        self._by_content()
+        self._by_state(snapshot)
+        self._by_capability()
+        self._by_wire_form()
+        self._by_size()
+        self._by_price_and_time()
+        self.eligible: Ints = np.flatnonzero(self._codes == 0)
+        self.rejected: Ints = np.flatnonzero(self._codes)
 
-    def _by_capability(self, profile: ModelProfile) -> tuple[RejectionReason, str] | None:
-        need, can = self.features, profile.capabilities
-        missing = need.modalities - can.modalities - {Modality.TEXT}
-        if missing:
-            return RejectionReason.MODALITY, f"takes no {', '.join(sorted(missing))}"
-        if need.needs_tools and not can.tools:
-            return RejectionReason.TOOLS, "cannot call tools"
-        if need.needs_json_schema and not can.json_schema:
-            return RejectionReason.JSON, "cannot be held to a JSON schema"
-        if need.needs_json_object and not (can.json_object or can.json_schema):
-            return RejectionReason.JSON, "cannot be held to JSON"
-        if need.needs_media_uris and not can.media_uris:
-            return RejectionReason.MEDIA_URI, "takes media as data only, not by URI"
-        if self.stream and not can.streaming:
-            return RejectionReason.STREAMING, "cannot stream"
-        return None
+    def rejection(self, row: int) -> Rejection:
+        """Why a dropped deployment was dropped; the detail names the two values that clash."""
+        reason = _REASONS[int(self._codes[row]) - 1]
+        deployment = self._table.deployments[row]
+        return Rejection(deployment.id, deployment.model_id, reason, self._detail(reason, row))
 
-    def _by_wire_form(self, deployment: Deployment, profile: ModelProfile) -> tuple[RejectionReason, str] | None:
-        limit = self.provider_limit(profile, deployment)
-        return None if limit is None else (RejectionReason.PROVIDER_LIMIT, limit)
+    def _drop(self, reason: RejectionReason, rows: Bools) -> None:
+        self._codes[(self._codes == 0) & rows] = _CODES[reason]
 
-    def _by_size(self, profile: ModelProfile, load: Load) -> tuple[RejectionReason, str] | None:
-        asked = self.features.max_output_tokens
-        if asked is not None and asked > profile.max_output_tokens:
-            return RejectionReason.OUTPUT_LIMIT, f"answers hold at most {profile.max_output_tokens} tokens"
-        if load.prompt_tokens + (asked or 1) > profile.context_window_tokens:
-            return (
-                RejectionReason.CONTEXT_WINDOW,
-                f"about {load.prompt_tokens} prompt tokens, the window holds {profile.context_window_tokens}",
-            )
-        return None
+    def _by_request(self) -> None:
+        table, wanted, service = self._table, self._ask.constraints, self._ask.service
+        self._drop(RejectionReason.DISABLED, ~table.enabled)
+        if wanted.model is not None and not wanted.allow_fallback:
+            self._drop(RejectionReason.NOT_REQUESTED, ~table.rows_of_models({wanted.model}))
+        for allowed in (service.allow_models, wanted.allow_models):
+            if allowed:
+                self._drop(RejectionReason.NOT_ALLOWED, ~table.rows_of_models(allowed))
+        denied = service.deny_models | wanted.deny_models
+        if denied:
+            self._drop(RejectionReason.DENIED, table.rows_of_models(denied))
 
-    def _by_price(self, load: Load) -> tuple[RejectionReason, str] | None:
-        for cap in (self.service.max_cost_usd, self.constraints.max_cost_usd):
-            if cap is not None and load.worst_case_cost_usd > cap:
-                return RejectionReason.COST_CAP, f"may cost {load.worst_case_cost_usd:.6f} USD, the cap is {cap}"
-        return None
+    def _by_content(self) -> None:
+        table, level = self._table, int(self._ask.features.security_level)
+        self._drop(RejectionReason.CLEARANCE, np.minimum(table.clearance, int(self._ask.service.max_level)) < level)
+        for zones in (self._ask.service.residency, self._ask.constraints.residency):
+            if zones:
+                self._drop(RejectionReason.RESIDENCY, ~table.within(zones))
 
-    def _by_latency(self, load: Load) -> tuple[RejectionReason, str] | None:
-        cap = self.constraints.max_latency_ms
-        if cap is not None and load.expected_latency_ms > cap:
-            return RejectionReason.LATENCY_CAP, f"expected {load.expected_latency_ms:.0f} ms, the cap is {cap:.0f} ms"
-        return None
+    def _by_state(self, snapshot: Snapshot) -> None:
+        self._drop(RejectionReason.LIFECYCLE, ~self._table.usable)
+        for deployment_id, signals in snapshot.signals.items():
+            row = self._table.row_of.get(deployment_id)
+            if signals.cooling_down and row is not None and self._codes[row] == 0:
+                self._codes[row] = _CODES[RejectionReason.COOLDOWN]
 
-    def _load(self, deployment: Deployment, profile: ModelProfile) -> Load:
-        features, policy = self.features, self.snapshot.policy
-        prompt = features.prompt_tokens_at(profile.chars_per_token)
-        most_output = features.max_output_tokens
-        if most_output is None:
-            room = profile.context_window_tokens - prompt
-            most_output = max(1, min(policy.default_max_output_tokens, profile.max_output_tokens, room))
-        output = min(features.expected_output_tokens, most_output)
-        day, region = self.snapshot.now.date(), deployment.region
-        rates = rates_for(profile, day=day, prompt_tokens=prompt, region=region)
-        most_prompt = int(prompt * WORST_CASE_PROMPT_FACTOR) + 1
-        dear = rates_for(profile, day=day, prompt_tokens=most_prompt, region=region)
-        dear_input = max(dear.input, dear.input_audio or dear.input, dear.cache_write or dear.input)
-        seen_ttft_ms = self.snapshot.signals_of(deployment.id).ttft_ms
-        ttft_ms = profile.ttft_ms if seen_ttft_ms is None else seen_ttft_ms
-        return Load(
-            prompt_tokens=prompt,
-            max_output_tokens=most_output,
-            expected_cost_usd=(prompt * rates.input + output * rates.output) / PER_MILLION,
-            worst_case_cost_usd=(most_prompt * dear_input + most_output * dear.output) / PER_MILLION,
-            expected_latency_ms=ttft_ms + 1000.0 * output / profile.tokens_per_s,
-        )
+    def _by_capability(self) -> None:
+        table, need = self._table, self._ask.features
+        self._drop(RejectionReason.MODALITY, ~table.takes(need.modalities))
+        if need.needs_tools:
+            self._drop(RejectionReason.TOOLS, ~table.tools)
+        if need.needs_json_schema:
+            self._drop(RejectionReason.JSON, ~table.json_schema)
+        if need.needs_json_object:
+            self._drop(RejectionReason.JSON, ~(table.json_object | table.json_schema))
+        if need.needs_media_uris:
+            self._drop(RejectionReason.MEDIA_URI, ~table.media_uris)
+        if self._ask.stream:
+            self._drop(RejectionReason.STREAMING, ~table.streaming)
+
+    def _by_wire_form(self) -> None:
+        """Ask once for each wire form of a model that is still in the race."""
+        table = self._table
+        for group in np.unique(table.wire_group[self._codes == 0]):
+            row = table.wire_groups[group]
+            limit = self._ask.provider_limit(table.profiles[row], table.deployments[row])
+            if limit is not None:
+                self._limits[int(group)] = limit
+        if self._limits:
+            self._drop(RejectionReason.PROVIDER_LIMIT, np.isin(table.wire_group, list(self._limits)))
+
+    def _by_size(self) -> None:
+        table, asked = self._table, self._ask.features.max_output_tokens
+        if asked is not None:
+            self._drop(RejectionReason.OUTPUT_LIMIT, table.max_output < asked)
+        self._drop(RejectionReason.CONTEXT_WINDOW, self.loads.prompt_tokens + (asked or 1) > table.context_window)
+
+    def _by_price_and_time(self) -> None:
+        wanted = self._ask.constraints
+        for cap in (self._ask.service.max_cost_usd, wanted.max_cost_usd):
+            if cap is not None:
+                pico = min(int(cap * PICO_PER_USD), _MOST_PICO)
+                self._drop(RejectionReason.COST_CAP, self.loads.worst_case_cost_pico > pico)
+        if wanted.max_latency_ms is not None:
+            self._drop(RejectionReason.LATENCY_CAP, self.loads.expected_latency_ms > wanted.max_latency_ms)
+
+    def _detail(self, reason: RejectionReason, row: int) -> str:  # noqa: PLR0911 - one sentence for each reason
+        ask, deployment, profile = self._ask, self._table.deployments[row], self._table.profiles[row]
+        match reason:
+            case RejectionReason.NOT_REQUESTED:
+                return f"the request names {ask.constraints.model}"
+            case RejectionReason.CLEARANCE:
+                limit = SecurityLevel(min(deployment.clearance, ask.service.max_level))
+                return f"content is {ask.features.security_level.label}, cleared up to {limit.label}"
+            case RejectionReason.RESIDENCY:
+                zones = [z for z in (ask.service.residency, ask.constraints.residency) if z]
+                must = " and in ".join(" or ".join(sorted(z)) for z in zones)
+                lies = ", ".join(sorted(deployment.residency)) or "nowhere known"
+                return f"content must stay in {must}, the deployment lies in {lies}"
+            case RejectionReason.MODALITY:
+                missing = sorted(m.value for m in ask.features.modalities - profile.capabilities.modalities)
+                return f"takes no {', '.join(missing)}"
+            case RejectionReason.PROVIDER_LIMIT:
+                return self._limits[int(self._table.wire_group[row])]
+            case RejectionReason.OUTPUT_LIMIT:
+                return f"answers hold at most {profile.max_output_tokens} tokens"
+            case RejectionReason.CONTEXT_WINDOW:
+                prompt = int(self.loads.prompt_tokens[row])
+                return f"about {prompt} prompt tokens, the window holds {profile.context_window_tokens}"
+            case RejectionReason.COST_CAP:
+                caps = [c for c in (ask.service.max_cost_usd, ask.constraints.max_cost_usd) if c is not None]
+                return f"may cost {usd(self.loads.worst_case_cost_pico[row]):f} USD, the cap is {min(caps):f}"
+            case RejectionReason.LATENCY_CAP:
+                expected = float(self.loads.expected_latency_ms[row])
+                return f"expected {expected:.0f} ms, the cap is {ask.constraints.max_latency_ms:.0f} ms"
+            case _:
+                return _CONSTANT_DETAILS[reason]
+
+
+_CONSTANT_DETAILS = {
+    RejectionReason.DISABLED: "switched off in the registry",
+    RejectionReason.NOT_ALLOWED: "not among the allowed models",
+    RejectionReason.DENIED: "among the denied models",
+    RejectionReason.LIFECYCLE: "not yet available, or retired",
+    RejectionReason.COOLDOWN: "suspended after failures",
+    RejectionReason.TOOLS: "cannot call tools",
+    RejectionReason.JSON: "cannot be held to the JSON that is asked for",
+    RejectionReason.MEDIA_URI: "takes media as data only, not by URI",
+    RejectionReason.STREAMING: "cannot stream",
+}
+
+
+def usd(pico: int) -> Decimal:
+    """Pico-USD as exact USD."""
+    return Decimal(int(pico)).scaleb(-12)
+
+
+def _loads(features: RequestFeatures, table: CandidateTable, snapshot: Snapshot) -> Loads:
+    policy: Policy = snapshot.policy
+    # The same arithmetic as RequestFeatures.prompt_tokens_at.
+    scaled = features.prompt_tokens * REFERENCE_CHARS_PER_TOKEN / table.chars_per_token
+    prompt = np.ceil(scaled).astype(np.int64)
+    if features.max_output_tokens is None:
+        room = table.context_window - prompt
+        most_output = np.minimum(np.minimum(table.max_output, policy.default_max_output_tokens), room)
+        most_output = np.maximum(most_output, 1)
+    else:
+        most_output = np.full(len(table), features.max_output_tokens, np.int64)
+    output = np.minimum(most_output, features.expected_output_tokens)
+    rows = np.arange(len(table))
+    prices, tier = table.prices, table.prices.tier_of(prompt)
+    most_prompt = (prompt * WORST_CASE_PROMPT_FACTOR).astype(np.int64) + 1
+    dear_tier = prices.tier_of(most_prompt)
+    ttft_ms = table.ttft_ms
+    seen = [(table.row_of[i], s.ttft_ms) for i, s in snapshot.signals.items() if i in table.row_of]
+    if any(ms is not None for _, ms in seen):
+        ttft_ms = ttft_ms.copy()
+        for row, ms in seen:
+            if ms is not None:
+                ttft_ms[row] = ms
+    return Loads(
+        prompt_tokens=prompt,
+        max_output_tokens=most_output,
+        expected_cost_pico=prompt * prices.input[rows, tier] + output * prices.output[rows, tier],
+        worst_case_cost_pico=most_prompt * prices.dearest_input[rows, dear_tier]
+        + most_output * prices.output[rows, dear_tier],
+        expected_latency_ms=ttft_ms + 1000.0 * output / table.tokens_per_s,
+    )

@@ -6,17 +6,18 @@ stands on the scales. The choice is drawn from ``(1 - e) * softmax(score / T) + 
 every decision has an exact propensity; with ``T = 0`` and ``e = 0`` the highest score wins outright.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import numpy as np
 
 from shared.domain.decisions import Candidate, Decision, FactorScores, Rejection
 from shared.domain.errors import NoEligibleModel
 from shared.domain.features import RequestFeatures
-from shared.domain.models import Deployment, ModelProfile
 from shared.domain.policy import Policy, RoutingConstraints, ServicePolicy, Weights
-from shared.scoring.eligibility import Load, ProviderLimit, Sieve
+from shared.scoring.eligibility import Ask, ProviderLimit, Sieve, usd
+from shared.scoring.lazy import LazySequence
 from shared.scoring.snapshot import Snapshot
+from shared.scoring.table import CATEGORIES, PICO_PER_USD, CandidateTable, Floats, Ints
 
 _EASY_SHARE = 0.35
 """How much of a model's expected failure remains on the easiest requests (assumption until learned)."""
@@ -41,6 +42,14 @@ class Question:
     tags: tuple[tuple[str, str], ...] = ()
 
 
+class NothingEligible(NoEligibleModel):
+    """Every candidate was dropped; `rejections` says why, one by one."""
+
+    def __init__(self, rejections: tuple[Rejection, ...]) -> None:
+        super().__init__("no model may take this request")
+        self.rejections = rejections
+
+
 def decide(question: Question, snapshot: Snapshot, draw: float, provider_limit: ProviderLimit) -> Decision:
     """Choose a deployment and its ordered fallbacks.
 
@@ -51,45 +60,37 @@ def decide(question: Question, snapshot: Snapshot, draw: float, provider_limit: 
         provider_limit: what wire forms cannot carry of the request.
 
     Raises:
-        NoEligibleModel: nothing passed the sieve; the exception's `rejections` holds each reason.
+        NothingEligible: nothing passed the sieve; its `rejections` holds each reason.
     """
-    policy = snapshot.policy
+    policy, table = snapshot.policy, snapshot.table
     service = policy.for_service(question.service)
     weights = weights_for(question.constraints, service, policy)
-    sieve = Sieve(question.features, question.constraints, service, snapshot, question.stream, provider_limit)
-    rejections: list[Rejection] = []
-    candidates: list[Candidate] = []
-    for deployment in snapshot.registry.deployments:
-        profile = snapshot.registry.models[deployment.model_id]
-        load = sieve.examine(deployment, profile)
-        if isinstance(load, Rejection):
-            rejections.append(load)
-        else:
-            candidates.append(_weigh(deployment, profile, load, question.features, weights, snapshot))
-    if not candidates:
-        raise NothingEligible(tuple(rejections))
-    # Sorting by id among equal scores keeps the order independent of the registry file's.
-    candidates.sort(key=lambda c: (-c.score, c.deployment.id))
-    ranked = _with_propensities(candidates, question.constraints, policy)
-    chosen = _pick(ranked, draw)
+    ask = Ask(question.features, question.constraints, service, question.stream, provider_limit)
+    sieve = Sieve(ask, snapshot)
+    if not len(sieve.eligible):
+        raise NothingEligible(tuple(sieve.rejection(int(row)) for row in sieve.rejected))
+    scales = _Scales(sieve, question.features, weights, snapshot)
+    # Equal scores stand in the order of their ids, so that the order of the registry's files does not matter.
+    ranked = sieve.eligible[np.lexsort((table.id_rank[sieve.eligible], -scales.score[sieve.eligible]))]
+    propensity = _propensities(ranked, scales.score[ranked], question.constraints, table, policy)
+    chosen = _pick(propensity, draw)
+    standby = np.delete(np.arange(len(ranked)), chosen)
+    # The chosen model's other deployments first, then other models by score.
+    standby = standby[np.argsort(table.model[ranked[standby]] != table.model[ranked[chosen]], kind="stable")]
+
+    def candidate(position: int) -> Candidate:
+        return scales.candidate(int(ranked[position]), float(propensity[position]))
+
     return Decision(
-        chosen=chosen,
-        fallbacks=_fallback_order(chosen, ranked),
-        candidates=tuple(ranked),
-        rejections=tuple(rejections),
+        chosen=candidate(chosen),
+        fallbacks=LazySequence(len(standby), lambda i: candidate(int(standby[i]))),
+        candidates=LazySequence(len(ranked), candidate),
+        rejections=LazySequence(len(sieve.rejected), lambda i: sieve.rejection(int(sieve.rejected[i]))),
         weights=weights,
         features=question.features,
         registry_version=snapshot.registry.version,
         policy_version=policy.version,
     )
-
-
-class NothingEligible(NoEligibleModel):
-    """Every candidate was dropped; `rejections` says why, one by one."""
-
-    def __init__(self, rejections: tuple[Rejection, ...]) -> None:
-        super().__init__("no model may take this request")
-        self.rejections = rejections
 
 
 def weights_for(constraints: RoutingConstraints, service: ServicePolicy, policy: Policy) -> Weights:
@@ -99,93 +100,87 @@ def weights_for(constraints: RoutingConstraints, service: ServicePolicy, policy:
     return policy.presets[constraints.preset or service.preset or policy.default_preset].normalised()
 
 
-def _weigh(
-    deployment: Deployment,
-    profile: ModelProfile,
-    load: Load,
-    features: RequestFeatures,
-    weights: Weights,
-    snapshot: Snapshot,
-) -> Candidate:
-    signals = snapshot.signals_of(deployment.id)
-    factors = FactorScores(
-        quality=expected_quality(profile, features),
-        cost=_closeness(float(load.expected_cost_usd), snapshot.policy.cost_reference_usd),
-        latency=_closeness(load.expected_latency_ms, snapshot.policy.latency_reference_ms),
-        reliability=signals.success_rate,
-        load=_closeness(signals.in_flight / max(deployment.weight, 1e-9), _LOAD_REFERENCE),
-    )
-    return Candidate(
-        deployment=deployment,
-        profile=profile,
-        factors=factors,
-        score=_score(factors, weights),
-        propensity=0.0,
-        expected_cost_usd=load.expected_cost_usd,
-        worst_case_cost_usd=load.worst_case_cost_usd,
-        expected_latency_ms=load.expected_latency_ms,
-        prompt_tokens=load.prompt_tokens,
-        max_output_tokens=load.max_output_tokens,
-    )
+class _Scales:
+    """Factors and scores of every row of the table, eligible or not."""
+
+    def __init__(self, sieve: Sieve, features: RequestFeatures, weights: Weights, snapshot: Snapshot) -> None:
+        table, policy, loads = snapshot.table, snapshot.policy, sieve.loads
+        reliability, in_flight = np.ones(len(table)), np.zeros(len(table))
+        for deployment_id, signals in snapshot.signals.items():
+            row = table.row_of.get(deployment_id)
+            if row is not None:
+                reliability[row], in_flight[row] = signals.success_rate, signals.in_flight
+        self._table = table
+        self._loads = loads
+        self._quality = expected_quality(table, features)
+        self._cost = _closeness(loads.expected_cost_pico / PICO_PER_USD, policy.cost_reference_usd)
+        self._latency = _closeness(loads.expected_latency_ms, policy.latency_reference_ms)
+        self._reliability = reliability
+        self._load = _closeness(in_flight / table.weight, _LOAD_REFERENCE)
+        self.score: Floats = (
+            weights.quality * self._quality
+            + weights.cost * self._cost
+            + weights.latency * self._latency
+            + weights.reliability * self._reliability
+            + weights.load * self._load
+        )
+
+    def candidate(self, row: int, propensity: float) -> Candidate:
+        """A row as the explanation shows it."""
+        loads = self._loads
+        return Candidate(
+            deployment=self._table.deployments[row],
+            profile=self._table.profiles[row],
+            factors=FactorScores(
+                quality=float(self._quality[row]),
+                cost=float(self._cost[row]),
+                latency=float(self._latency[row]),
+                reliability=float(self._reliability[row]),
+                load=float(self._load[row]),
+            ),
+            score=float(self.score[row]),
+            propensity=propensity,
+            expected_cost_usd=usd(loads.expected_cost_pico[row]),
+            worst_case_cost_usd=usd(loads.worst_case_cost_pico[row]),
+            expected_latency_ms=float(loads.expected_latency_ms[row]),
+            prompt_tokens=int(loads.prompt_tokens[row]),
+            max_output_tokens=int(loads.max_output_tokens[row]),
+        )
 
 
-def expected_quality(profile: ModelProfile, features: RequestFeatures) -> float:
+def expected_quality(table: CandidateTable, features: RequestFeatures) -> Floats:
     """Expected quality in [0, 1]: the category's prior, with the chance of failure shrinking on easy requests."""
-    prior = profile.quality.get(features.category.value) or profile.quality["overall"]
-    return 1.0 - (1.0 - prior.mean) * (_EASY_SHARE + (1.0 - _EASY_SHARE) * features.complexity)
+    prior = table.quality[:, CATEGORIES[features.category]]
+    return 1.0 - (1.0 - prior) * (_EASY_SHARE + (1.0 - _EASY_SHARE) * features.complexity)
 
 
-def _closeness(value: float, reference: float) -> float:
+def _closeness(value: Floats, reference: float) -> Floats:
     return reference / (reference + value)
 
 
-def _score(factors: FactorScores, weights: Weights) -> float:
-    return (
-        weights.quality * factors.quality
-        + weights.cost * factors.cost
-        + weights.latency * factors.latency
-        + weights.reliability * factors.reliability
-        + weights.load * factors.load
-    )
-
-
-def _with_propensities(
-    candidates: Sequence[Candidate], constraints: RoutingConstraints, policy: Policy
-) -> list[Candidate]:
-    """Candidates with their probabilities; when a model is named, others only stand by as fallbacks (probability 0)."""
-    named = [c for c in candidates if c.profile.id == constraints.model]
-    open_to_choice = named or list(candidates)
-    probabilities = _distribution([c.score for c in open_to_choice], policy.temperature, policy.exploration)
-    by_id = {c.deployment.id: p for c, p in zip(open_to_choice, probabilities, strict=True)}
-    # Most probabilities are 0, which candidates start with: copies are made for the others only.
-    return [replace(c, propensity=p) if (p := by_id.get(c.deployment.id)) else c for c in candidates]
-
-
-def _distribution(scores: Sequence[float], temperature: float, exploration: float) -> list[float]:
-    best = max(scores)
-    if temperature <= 0:
-        first = scores.index(best)
-        greedy = [1.0 if i == first else 0.0 for i in range(len(scores))]
+def _propensities(
+    ranked: Ints, scores: Floats, constraints: RoutingConstraints, table: CandidateTable, policy: Policy
+) -> Floats:
+    """Probabilities in ranked order; when a model is named, others only stand by as fallbacks (probability 0)."""
+    open_to_choice = np.ones(len(ranked), np.bool_)
+    if constraints.model is not None:
+        named = table.rows_of_models({constraints.model})[ranked]
+        open_to_choice = named if named.any() else open_to_choice
+    places = np.flatnonzero(open_to_choice)
+    if policy.temperature <= 0:
+        greedy = np.zeros(len(places))
+        greedy[0] = 1.0
     else:
-        exponentials = [math.exp((score - best) / temperature) for score in scores]
-        total = sum(exponentials)
-        greedy = [value / total for value in exponentials]
-    uniform = 1.0 / len(scores)
-    return [(1.0 - exploration) * p + exploration * uniform for p in greedy]
+        with np.errstate(over="ignore"):  # a temperature next to zero: the exponent is minus infinity, the share 0
+            exponentials = np.exp((scores[places] - scores[places[0]]) / policy.temperature)
+        greedy = exponentials / exponentials.sum()
+    propensity = np.zeros(len(ranked))
+    propensity[places] = (1.0 - policy.exploration) * greedy + policy.exploration / len(places)
+    return propensity
 
 
-def _pick(candidates: Sequence[Candidate], draw: float) -> Candidate:
-    possible = [c for c in candidates if c.propensity > 0.0]
-    reached = 0.0
-    for candidate in possible:
-        reached += candidate.propensity
-        if draw < reached:
-            return candidate
-    # Rounding may leave the sum a hair below 1.
-    return possible[-1]
-
-
-def _fallback_order(chosen: Candidate, ranked: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """The chosen model's other deployments first, then other models by score."""
-    others = [c for c in ranked if c is not chosen]
-    return tuple(sorted(others, key=lambda c: c.profile.id != chosen.profile.id))
+def _pick(propensity: Floats, draw: float) -> int:
+    reached = np.cumsum(propensity)
+    position = int(np.searchsorted(reached, draw, side="right"))
+    # Rounding may leave the sum a hair below 1; then the last possible one was meant.
+    return position if position < len(propensity) else int(np.flatnonzero(propensity)[-1])

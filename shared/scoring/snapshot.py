@@ -6,6 +6,7 @@ from datetime import datetime
 
 from shared.domain.models import Registry
 from shared.domain.policy import Policy
+from shared.scoring.table import CandidateTable, compile_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +26,29 @@ class Signals:
     cooling_down: bool = False
 
 
-UNSEEN = Signals()
-
-
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Registry, policy, signals and time, taken once for a request and never changed."""
+    """Registry, policy, signals and time, taken once for a request and never changed.
+
+    Attributes:
+        now: aware, UTC.
+        signals: by deployment id; a deployment that is not there was not seen.
+        columns: the registry compiled for the day of `now`; compiled here when it is not given.
+    """
 
     registry: Registry
     policy: Policy
     now: datetime
     signals: Mapping[str, Signals] = field(default_factory=dict)
+    columns: CandidateTable | None = field(default=None, compare=False, repr=False)
 
-    def signals_of(self, deployment_id: str) -> Signals:
-        """What was seen of a deployment."""
-        return self.signals.get(deployment_id, UNSEEN)
+    def __post_init__(self) -> None:
+        if self.columns is None or self.columns.day != self.now.date():
+            object.__setattr__(self, "columns", compile_table(self.registry, self.now.date()))
+
+    @property
+    def table(self) -> CandidateTable:
+        """The registry's columns on the day of `now`."""
+        if self.columns is None:
+            raise AssertionError("set in __post_init__")
+        return self.columns

@@ -6,6 +6,7 @@ fails over as long as no content reached the caller; after that its failure is t
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -60,9 +61,10 @@ class Itinerary:
     """The order of attempts: the chosen deployment, then the fallbacks that the last failure leaves sensible."""
 
     def __init__(self, decision: Decision, max_attempts: int) -> None:
-        self._remaining = [decision.chosen, *decision.fallbacks]
+        self._ahead: Iterator[Candidate] = itertools.chain((decision.chosen,), decision.fallbacks)
         self._left = max_attempts
         self._last: Candidate | None = None
+        self._failed_models: set[str] = set()
         self.failure: ProviderError | None = None
         self.repeats = 0
         """How often in a row the next deployment was tried already."""
@@ -73,10 +75,10 @@ class Itinerary:
         if self._left <= 0 or (error is not None and error.scope is RetryScope.NEVER):
             return None
         if error is not None and error.scope is RetryScope.OTHER_MODEL and self._last is not None:
-            failed_model = self._last.profile.id
-            self._remaining = [c for c in self._remaining if c.profile.id != failed_model]
-        if self._remaining:
-            self._last, self.repeats = self._remaining.pop(0), 0
+            self._failed_models.add(self._last.profile.id)
+        ahead = next((c for c in self._ahead if c.profile.id not in self._failed_models), None)
+        if ahead is not None:
+            self._last, self.repeats = ahead, 0
         elif error is not None and error.scope is RetryScope.SAME:
             self.repeats += 1
         else:

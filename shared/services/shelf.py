@@ -6,6 +6,7 @@ from shared.domain.models import Registry
 from shared.domain.policy import Policy
 from shared.ports import Clock
 from shared.scoring.snapshot import Snapshot
+from shared.scoring.table import CandidateTable
 from shared.services.signals import SignalBoard
 
 
@@ -24,6 +25,7 @@ class Shelf:
         self._policy = policy
         self._board = board
         self._clock = clock
+        self._columns: CandidateTable | None = None
 
     @property
     def registry(self) -> Registry:
@@ -37,4 +39,7 @@ class Shelf:
 
     def take(self) -> Snapshot:
         """The world as it is now."""
-        return Snapshot(self._registry, self._policy, self._clock.now().astimezone(UTC), self._board.read())
+        now = self._clock.now().astimezone(UTC)
+        snapshot = Snapshot(self._registry, self._policy, now, self._board.read(), self._columns)
+        self._columns = snapshot.columns
+        return snapshot

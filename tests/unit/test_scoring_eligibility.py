@@ -11,7 +11,7 @@ from shared.domain.decisions import Rejection, RejectionReason
 from shared.domain.models import Capabilities, Lifecycle
 from shared.domain.policy import RoutingConstraints, ServicePolicy
 from shared.domain.security import SecurityLevel
-from shared.scoring.eligibility import Sieve
+from shared.scoring.engine import NothingEligible, Question, decide
 from shared.scoring.snapshot import Signals
 from tests.unit.routing_builders import ABLE, deployment, features, model, no_limit, policy, registry, snapshot
 
@@ -19,18 +19,25 @@ BARE = Capabilities(streaming=False)
 
 
 def examine(
-    request=None, wanted=None, service=None, where=None, profile=None, *, stream=False, signals=None, limit=no_limit
+    request=None,
+    wanted=None,
+    service=None,
+    where=None,
+    profile=None,
+    *,
+    stream=False,
+    signals=None,
+    limit=no_limit,
 ):
+    """The only deployment of a registry: as a candidate, or as the rejection that it got."""
     profile, where = profile or model(), where or deployment()
-    sieve = Sieve(
-        request or features(),
-        wanted or RoutingConstraints(),
-        service or ServicePolicy(),
-        snapshot(registry((profile, where)), signals=signals),
-        stream,
-        limit,
-    )
-    return sieve.examine(where, profile)
+    rules = policy(default_service=service or ServicePolicy())
+    question = Question(request or features(), wanted or RoutingConstraints(), "svc", stream)
+    try:
+        return decide(question, snapshot(registry((profile, where)), rules, signals=signals), 0.5, limit).chosen
+    except NothingEligible as error:
+        (rejection,) = error.rejections
+        return rejection
 
 
 REJECTED = [
