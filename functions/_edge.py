@@ -8,12 +8,15 @@ to statuses. Handlers never build an error response and never see an unproven ca
 import asyncio
 import contextlib
 import logging
+import math
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 from azurefunctions.extensions.http.fastapi import Request, Response, StreamingResponse
+from starlette.requests import ClientDisconnect
 
 from functions._wire.replies import error_body
 from shared import container as containers
@@ -82,6 +85,8 @@ class Call:
     """What a handler is given."""
 
     container: Container
+    route: str
+    """The route's name."""
     request_id: str
     started_s: float
     path_params: Mapping[str, str]
@@ -181,7 +186,8 @@ async def _serve(route: Route, req: Request) -> Response:
         # No container, no telemetry: the plain logger is all there is. Settings errors hold names, never values.
         logging.getLogger("llm_router").exception("container_not_built: %s", type(error).__name__)
         unready = errors.DependencyUnavailable("the router is not ready: its configuration or a dependency failed")
-        return _failure(unready, "unavailable", {})
+        request_id = str(uuid.uuid4())
+        return _failure(unready, request_id, {**SECURITY_HEADERS, "x-request-id": request_id})
     started_s = container.clock.monotonic()
     request_id = container.ids.request_id()
     common = _common_headers(req, container, request_id)
@@ -196,13 +202,8 @@ async def _serve(route: Route, req: Request) -> Response:
         except asyncio.CancelledError:
             span.fail("cancelled")
             raise
-        except Exception as error:
-            container.telemetry.log(
-                logging.ERROR, "defect", request_id=request_id, route=route.name, error=type(error).__name__
-            )
-            logging.getLogger("llm_router").debug("defect", exc_info=error)
-            response = _failure(errors.InternalError("the router failed; quote the request id"), request_id, common)
-            span.fail(errors.InternalError.code, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets the envelope
+            response = _failure(_defect(error, container, request_id, route.name, span), request_id, common)
         else:
             response = _success(reply, common)
         span.set(status=response.status_code)
@@ -228,6 +229,7 @@ async def _handle(
             raise errors.Forbidden(f"this needs the permission {route.permission.value}")
     call = Call(
         container=container,
+        route=route.name,
         request_id=request_id,
         started_s=started_s,
         path_params=req.path_params,
@@ -244,6 +246,7 @@ async def _body(req: Request, limit: int) -> bytes:
     """The body, read no further than the limit.
 
     Raises:
+        InvalidRequest: the connection broke before its end.
         RequestTooLarge: it is longer, by its own word or by what came.
         UnsupportedMediaType: it does not say that it is JSON, or is compressed.
     """
@@ -258,12 +261,30 @@ async def _body(req: Request, limit: int) -> bytes:
         raise too_large
     chunks: list[bytes] = []
     size = 0
-    async for chunk in req.stream():
-        size += len(chunk)
-        if size > limit:
-            raise too_large
-        chunks.append(chunk)
+    try:
+        async for chunk in req.stream():
+            size += len(chunk)
+            if size > limit:
+                raise too_large
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise errors.InvalidRequest("the caller left before the body was complete", code="incomplete_body") from None
     return b"".join(chunks)
+
+
+def broken_stream(error: Exception, call: Call) -> errors.RouterError:
+    """What the caller is told of a stream that broke after it began; its span says so too."""
+    if isinstance(error, errors.RouterError):
+        call.span.fail(error.code, error)
+        return error
+    return _defect(error, call.container, call.request_id, call.route, call.span)
+
+
+def _defect(error: Exception, container: Container, request_id: str, route: str, span: Span) -> errors.InternalError:
+    container.telemetry.log(logging.ERROR, "defect", request_id=request_id, route=route, error=type(error).__name__)
+    logging.getLogger("llm_router").debug("defect", exc_info=error)
+    span.fail(errors.InternalError.code, error)
+    return errors.InternalError("the router failed; quote the request id")
 
 
 def _success(reply: Reply, common: Mapping[str, str]) -> Response:
@@ -281,7 +302,7 @@ def _failure(error: errors.RouterError, request_id: str, common: Mapping[str, st
     status, kind = status_of(error)
     headers = dict(common)
     if status in _RETRY_STATUSES or error.retry_after_s is not None:
-        headers["retry-after"] = str(max(_DEFAULT_RETRY_AFTER_S, round(error.retry_after_s or 0)))
+        headers["retry-after"] = str(max(_DEFAULT_RETRY_AFTER_S, math.ceil(error.retry_after_s or 0)))
     if status == STATUSES[errors.Unauthenticated][0]:
         headers["www-authenticate"] = "Bearer"
     return Response(

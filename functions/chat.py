@@ -2,14 +2,13 @@
 
 from collections.abc import AsyncIterator
 
-from functions._edge import Call, Reply, status_of
+from functions._edge import Call, Reply, broken_stream, status_of
 from functions._orders import answer_headers, fields_of, order_from, stream_headers
 from functions._wire.chat import ChatBody
 from functions._wire.parsing import parse
 from functions._wire.replies import DONE, ChunkWriter, completion_body, error_body, model_body, models_body, sse_data
-from shared.domain.errors import ModelNotFound, RouterError
+from shared.domain.errors import ModelNotFound
 from shared.domain.policy import Preset
-from shared.ports import Span
 from shared.services.routing import StreamedAnswer
 
 ENDPOINT = "chat/completions"
@@ -29,12 +28,12 @@ async def chat_completions(call: Call) -> Reply:
         streamed = await call.container.routing.open_stream(order)
     include_usage = body.stream_options is not None and body.stream_options.include_usage
     writer = ChunkWriter(call.request_id, streamed.served.profile.id, created, include_usage=include_usage)
-    events = _chunks(streamed, writer, call.request_id, call.span, include_usage=include_usage)
+    events = _chunks(streamed, writer, call, include_usage=include_usage)
     return Reply(events=events, on_close=streamed.abandon, headers=stream_headers(streamed))
 
 
 async def _chunks(
-    answer: StreamedAnswer, writer: ChunkWriter, request_id: str, span: Span, *, include_usage: bool
+    answer: StreamedAnswer, writer: ChunkWriter, call: Call, *, include_usage: bool
 ) -> AsyncIterator[bytes]:
     """Content, finish reason, usage, [DONE]; a stream that breaks ends with an error event and without [DONE]."""
     events = answer.events()
@@ -44,9 +43,9 @@ async def _chunks(
             chunk = writer.event(event)
             if chunk:
                 yield chunk
-    except RouterError as error:
-        span.fail(error.code, error)
-        yield sse_data(error_body(error, status_of(error)[1], request_id))
+    except Exception as error:  # noqa: BLE001 - the answer has begun: only an event can still say that it failed
+        told = broken_stream(error, call)
+        yield sse_data(error_body(told, status_of(told)[1], call.request_id))
         return
     finally:
         await events.aclose()
@@ -54,7 +53,7 @@ async def _chunks(
     yield writer.finish(reply.finish_reason)
     if include_usage:
         served = {
-            "request_id": request_id,
+            "request_id": call.request_id,
             "deployment": answer.served.deployment.id,
             "cost_usd": float(answer.cost_usd),
             "attempts": answer.attempts,

@@ -2,7 +2,7 @@
 
 import azure.functions as func
 
-from functions import chat, health, routing
+from functions import analysis, chat, health, routing
 from functions._edge import Route, entry
 from shared.domain.identity import Permission
 
@@ -21,6 +21,9 @@ ROUTES = (
     ),
     Route("models", "GET", "models", Permission.ROUTER_INVOKE, chat.list_models, "The models of the registry."),
     Route("model", "GET", "models/{*model:minlength(1)}", Permission.ROUTER_INVOKE, chat.get_model, "One model."),
+    Route("analyze", "POST", "analyze", Permission.ROUTER_INVOKE, analysis.analyze, "Read a request, with reasons."),
+    Route("classify", "POST", "classify", Permission.ROUTER_INVOKE, analysis.classify, "The category of a request."),
+    Route("categories", "GET", "categories", Permission.ROUTER_INVOKE, analysis.categories, "The taxonomy."),
     Route("health", "GET", "health", OPEN, health.health, "Liveness."),
     Route("health_ready", "GET", "health/ready", OPEN, health.ready, "Readiness, by dependency."),
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 
-from functions._edge import Call, Reply, status_of
+from functions._edge import Call, Reply, broken_stream, status_of
 from functions._orders import answer_headers, fields_of, order_from, plain, stream_headers
 from functions._wire.chat import RouteBody
 from functions._wire.parsing import parse
@@ -15,8 +15,6 @@ from functions._wire.replies import (
     sse_event,
     usage_body,
 )
-from shared.domain.errors import RouterError
-from shared.ports import Span
 from shared.services.ledger_entry import Order
 from shared.services.routing import StreamedAnswer
 
@@ -38,31 +36,31 @@ async def _reply(call: Call, order: Order, body: RouteBody) -> Reply:
         return Reply({"request_id": call.request_id, "dry_run": True, "decision": decision_body(decision)})
     if body.stream:
         answer = await service.open_stream(order)
-        events = _events(answer, call.request_id, call.span)
+        events = _events(answer, call)
         return Reply(events=events, on_close=answer.abandon, headers=stream_headers(answer))
     whole = await service.answer(order)
     return Reply(route_body(whole.reply, whole.record, whole.decision), headers=answer_headers(whole))
 
 
-async def _events(answer: StreamedAnswer, request_id: str, span: Span) -> AsyncIterator[bytes]:
+async def _events(answer: StreamedAnswer, call: Call) -> AsyncIterator[bytes]:
     """Events: ``decision``, then ``delta``s, then ``done``; or ``error`` when the stream breaks."""
     model_id = answer.served.profile.id
     events = answer.events()
     try:
-        yield sse_event("decision", {"request_id": request_id, "decision": decision_body(answer.decision)})
+        yield sse_event("decision", {"request_id": call.request_id, "decision": decision_body(answer.decision)})
         async for event in events:
             payload = delta_payload(event, model_id)
             if payload is not None:
                 yield sse_event("delta", payload)
-    except RouterError as error:
-        span.fail(error.code, error)
-        yield sse_event("error", error_body(error, status_of(error)[1], request_id))
+    except Exception as error:  # noqa: BLE001 - the answer has begun: only an event can still say that it failed
+        told = broken_stream(error, call)
+        yield sse_event("error", error_body(told, status_of(told)[1], call.request_id))
         return
     finally:
         await events.aclose()
     reply = answer.reply()
     done = {
-        "request_id": request_id,
+        "request_id": call.request_id,
         "model": model_id,
         "deployment": answer.served.deployment.id,
         "finish_reason": finish_reason(reply.finish_reason),

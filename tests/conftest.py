@@ -34,6 +34,8 @@ _STACK_FIXTURES = frozenset(
     }
 )
 _TEMPLATE = "router_template"
+_TIME_SCALE = 0.02
+"""Of the simulator's delays: what is tested is their order, not how long they last."""
 
 S = TypeVar("S", bound=Service)
 
@@ -186,7 +188,11 @@ def simulator(servers: Servers) -> Simulator:
     """One Vertex simulator for the session (.grpc_endpoint, .http_endpoint, .set_faults()); faults end with the test."""
     ports, directories = servers.ports, servers.directories
     directory = directories.root / "simulator"
-    return servers.get(lambda: Simulator(directory, directories.logs, ports.simulator_grpc, ports.simulator_http))
+    return servers.get(
+        lambda: Simulator(
+            directory, directories.logs, ports.simulator_grpc, ports.simulator_http, time_scale=_TIME_SCALE
+        )
+    )
 
 
 def _create_database(server: services.Postgres, name: str, template: str | None = None) -> str:

@@ -328,3 +328,12 @@ class RouteBody(GenerationBody, RouterOptions):
     prompt: str | None = None
     system: str | None = None
     dry_run: bool = False
+
+
+class AnalyzeBody(GenerationBody):
+    """POST /analyze and /classify: a request as it would be sent, read but neither routed nor called."""
+
+    messages: Annotated[list[ChatMessage], Field(max_length=4096)] = Field(default_factory=list)
+    prompt: str | None = None
+    system: str | None = None
+    security_label: Literal["public", "internal", "confidential", "restricted"] | None = None

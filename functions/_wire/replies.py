@@ -9,6 +9,7 @@ import orjson
 from shared.domain.chat import (
     ChatReply,
     FinishReason,
+    Modality,
     StreamEvent,
     TextDelta,
     ThinkingDelta,
@@ -19,12 +20,15 @@ from shared.domain.chat import (
 )
 from shared.domain.decisions import Candidate, Decision
 from shared.domain.errors import RouterError
+from shared.domain.features import RequestFeatures
 from shared.domain.models import Deployment, ModelProfile, Registry
 from shared.domain.pricing import rates_for
 from shared.domain.records import RequestRecord
 
 _FINISH = {FinishReason.REFUSAL: "content_filter", FinishReason.ERROR: "stop"}
 """Reasons outside OpenAI's vocabulary, as its clients expect to read them."""
+LONG_CONTEXT_TOKENS = 100_000
+"""Prompts from here on are beyond the window, or the cheap price tier, of many models."""
 DONE = b"data: [DONE]\n\n"
 
 
@@ -254,7 +258,7 @@ def decision_body(decision: Decision) -> dict[str, Any]:
             {"deployment": r.deployment_id, "model": r.model_id, "reason": r.reason.value, "detail": r.detail}
             for r in decision.rejections
         ],
-        "analysis": analysis_body(decision),
+        "analysis": analysis_body(decision.features),
         "registry_version": decision.registry_version,
         "policy_version": decision.policy_version,
     }
@@ -275,9 +279,8 @@ def candidate_body(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def analysis_body(decision: Decision) -> dict[str, Any]:
+def analysis_body(features: RequestFeatures) -> dict[str, Any]:
     """What was read of the request; findings as kinds and spans, never values."""
-    features = decision.features
     return {
         "category": features.category.value,
         "category_confidence": round(features.category_confidence, 4),
@@ -294,6 +297,41 @@ def analysis_body(decision: Decision) -> dict[str, Any]:
         "prompt_tokens": features.prompt_tokens,
         "expected_output_tokens": features.expected_output_tokens,
         "modalities": sorted(m.value for m in features.modalities),
+    }
+
+
+def probabilities_body(features: RequestFeatures) -> dict[str, float]:
+    """The probability of each category, the likeliest first."""
+    return {category.value: round(p, 4) for category, p in features.category_probabilities}
+
+
+def attachments_body(features: RequestFeatures) -> list[dict[str, Any]]:
+    """The attachments as their bytes say."""
+    return [
+        {
+            "location": a.location,
+            "modality": a.modality.value,
+            "declared_type": a.declared_mime_type,
+            "detected_type": a.detected_mime_type,
+            "size_bytes": a.size_bytes,
+            "mismatch": a.mismatch,
+        }
+        for a in features.attachments
+    ]
+
+
+def needs_body(features: RequestFeatures) -> dict[str, bool]:
+    """What a model must be able to do to serve the request."""
+    return {
+        "vision": Modality.IMAGE in features.modalities,
+        "audio": Modality.AUDIO in features.modalities,
+        "video": Modality.VIDEO in features.modalities,
+        "documents": Modality.DOCUMENT in features.modalities,
+        "tools": features.needs_tools,
+        "json_object": features.needs_json_object,
+        "json_schema": features.needs_json_schema,
+        "media_by_uri": features.needs_media_uris,
+        "long_context": features.prompt_tokens > LONG_CONTEXT_TOKENS,
     }
 
 

@@ -112,7 +112,7 @@ class Installation:
 
 
 def python_installation() -> Installation:
-    """The virtual environment with everything that requirements.txt and requirements-dev.txt pin by hash.
+    """The virtual environment with everything that the requirements files pin by hash.
 
     Raises:
         SetupError: this interpreter is not Python 3.11, or has no venv module.
@@ -132,13 +132,19 @@ def python_installation() -> Installation:
     requirements = [REPOSITORY / "requirements.txt", REPOSITORY / "requirements-dev.txt"]
     python = VENV / "bin" / "python"
     files = [part for path in requirements for part in ("-r", str(path))]
-    commands = [[str(python), "-m", "pip", "install", "--quiet", "--require-hashes", *files]]
+    install = [str(python), "-m", "pip", "install", "--quiet", "--require-hashes"]
+    # Apart from the others, whose requirements pip shall go on checking; the file says why it needs the two flags.
+    runtime = REPOSITORY / "requirements-runtime.txt"
+    commands = [
+        [*install, *files],
+        [*install, "--no-deps", "--ignore-requires-python", "-r", str(runtime)],
+    ]
     stamp = VENV / ".requirements-digest"
     if not (python.exists() and (VENV / "lib" / "python3.11").is_dir()):
         stamp.unlink(missing_ok=True)  # the interpreter below it is gone or was another version
         commands.insert(0, [sys.executable, "-m", "venv", "--clear", str(VENV)])
     what = "Python packages into .venv (about a minute the first time)"
-    return Installation("python", what, requirements, stamp, commands)
+    return Installation("python", what, [*requirements, runtime], stamp, commands)
 
 
 def azurite_installation() -> Installation:

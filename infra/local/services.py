@@ -259,11 +259,20 @@ class Simulator(Service):
 
     name = "simulator"
 
-    def __init__(self, directory: Path, log_directory: Path, grpc_port: int, http_port: int, seed: int = 7) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        log_directory: Path,
+        grpc_port: int,
+        http_port: int,
+        seed: int = 7,
+        time_scale: float = 1.0,
+    ) -> None:
         super().__init__(directory, log_directory)
         self.grpc_port = grpc_port
         self.http_port = http_port
         self.seed = seed
+        self.time_scale = time_scale
 
     def address(self) -> str:
         """Where it listens: gRPC, HTTP."""
@@ -272,19 +281,28 @@ class Simulator(Service):
     def command(self) -> Sequence[str]:
         """The module; the seed makes its answers and latencies repeatable."""
         listen = ["--grpc-port", str(self.grpc_port), "--http-port", str(self.http_port)]
-        return [sys.executable, "-m", "infra.local.simulator", *listen, "--seed", str(self.seed)]
+        play = ["--seed", str(self.seed), "--time-scale", str(self.time_scale)]
+        return [sys.executable, "-m", "infra.local.simulator", *listen, *play]
 
     def is_ready(self) -> bool:
         """Whether its control page answers."""
         return http_status(self.http_port, "/_sim/health")[0] == http.client.OK
 
 
-def backing_services(ports: Ports, directories: Directories, *, durable: bool = True) -> list[Service]:
+def backing_services(
+    ports: Ports, directories: Directories, *, durable: bool = True, time_scale: float = 1.0
+) -> list[Service]:
     """Everything the Function App talks to, in the order in which it pays to start: the slowest first."""
     logs = directories.logs
     return [
         Azurite(directories.azurite, logs, ports),
-        Simulator(directories.root / "simulator", logs, ports.simulator_grpc, ports.simulator_http),
+        Simulator(
+            directories.root / "simulator",
+            logs,
+            ports.simulator_grpc,
+            ports.simulator_http,
+            time_scale=time_scale,
+        ),
         Redis(directories.redis, logs, ports.redis),
         Postgres(directories.postgres, logs, ports.postgres, durable=durable),
     ]

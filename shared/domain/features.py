@@ -30,6 +30,24 @@ class Category(StrEnum):
     UNKNOWN = "unknown"
 
 
+CATEGORY_DESCRIPTIONS = {
+    Category.CONVERSATION: "Small talk, advice and open dialogue without a task that could be checked.",
+    Category.QUESTION_ANSWERING: "A question of fact or explanation, answered from the model's own knowledge.",
+    Category.SUMMARIZATION: "Given text is to become shorter: summaries, minutes, headlines, key points.",
+    Category.EXTRACTION: "Fields, entities or tables are to be taken out of given text.",
+    Category.CLASSIFICATION: "Given items are to be put into named classes: labels, sentiment, triage, yes or no.",
+    Category.TRANSLATION: "Given text is to be said in another natural language.",
+    Category.CODE_GENERATION: "New code, queries, configuration or tests are to be written.",
+    Category.CODE_REVIEW: "Given code is to be explained, reviewed, debugged, fixed or refactored.",
+    Category.MATH: "Calculation, proof, statistics, quantitative word problems.",
+    Category.REASONING: "Analysis, comparison, planning, logic puzzles, decisions with trade-offs.",
+    Category.CREATIVE_WRITING: "Stories, poems, slogans, letters, marketing text, rewriting in a style.",
+    Category.GROUNDED_ANSWER: "A question that is to be answered from documents or passages given with it.",
+    Category.AGENTIC: "Tools are offered or were used: the model is to act, step by step.",
+    Category.UNKNOWN: "The evidence is too thin to say.",
+}
+
+
 class ComplexityLevel(StrEnum):
     """Complexity in three words, from the score in [0, 1]."""
 

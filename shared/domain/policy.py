@@ -3,41 +3,35 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from enum import StrEnum
 
+from shared.domain.rules import Rule
 from shared.domain.security import SecurityLevel
+from shared.domain.weights import Preset, Weights
 
+__all__ = ["CallerLimits", "Policy", "Preset", "RoutingConstraints", "ServicePolicy", "Weights"]
 
-class Preset(StrEnum):
-    """Named weightings; `auto` alone means balanced."""
+NOTHING = frozenset({"(nothing)"})
+"""What two restrictions leave that exclude each other: a set that no model and no zone is in.
 
-    BALANCED = "balanced"
-    COST = "cost"
-    QUALITY = "quality"
-    LATENCY = "latency"
+An empty set would mean that nothing is restricted. The parentheses keep it apart from every id a registry may hold.
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
-    """Importance of each factor; any non-negative numbers, normalised to sum 1 by `normalised`."""
+class CallerLimits:
+    """What callers may ask for themselves; rules and presets of the policy are not bound by it.
 
-    quality: float
-    cost: float
-    latency: float
-    reliability: float
-    load: float
+    Attributes:
+        presets: presets that a request may name.
+        weights: whether a request may bring weights of its own.
+        weight_ranges: least and most share of each factor in such weights, after they were normalised to sum 1.
+        pin: whether a request may name a model.
+    """
 
-    def normalised(self) -> "Weights":
-        """The same proportions with sum 1.
-
-        Raises:
-            ValueError: a weight is negative, or all are zero.
-        """
-        values = (self.quality, self.cost, self.latency, self.reliability, self.load)
-        total = sum(values)
-        if min(values) < 0 or total <= 0:
-            raise ValueError("weights must be non-negative and not all zero")
-        return Weights(*(value / total for value in values))
+    presets: frozenset[Preset] = frozenset(Preset)
+    weights: bool = True
+    weight_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    pin: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +41,7 @@ class ServicePolicy:
     Attributes:
         max_level: content above this level is refused for the service altogether.
         residency: zones in which its content must stay; a deployment must lie wholly in one of them.
+        limits: what its requests may ask for; None leaves it at the policy's.
     """
 
     allow_models: frozenset[str] = frozenset()
@@ -55,6 +50,7 @@ class ServicePolicy:
     max_level: SecurityLevel = SecurityLevel.RESTRICTED
     max_cost_usd: Decimal | None = None
     preset: Preset | None = None
+    limits: CallerLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +62,8 @@ class Policy:
         exploration: epsilon in [0, 1): the share of uniform choice among eligible deployments.
         temperature: softmax temperature over scores; 0 means: always the highest score.
         max_attempts: attempts per request, the first included.
+        rules: task-routing rules in the order in which they are looked at, whatever order they were given in.
+        limits: what callers may ask for.
     """
 
     version: str
@@ -81,10 +79,20 @@ class Policy:
     """Expected cost at which the cost factor is one half."""
     latency_reference_ms: float = 4000.0
     """Expected latency at which the latency factor is one half."""
+    rules: tuple[Rule, ...] = ()
+    limits: CallerLimits = field(default_factory=CallerLimits)
+
+    def __post_init__(self) -> None:
+        # A stable sort: rules of equal priority keep the order of the file.
+        object.__setattr__(self, "rules", tuple(sorted(self.rules, key=lambda rule: -rule.priority)))
 
     def for_service(self, service: str) -> ServicePolicy:
         """The rules of a service, or the default ones."""
         return self.services.get(service, self.default_service)
+
+    def limits_for(self, service: str) -> CallerLimits:
+        """What requests of a service may ask for."""
+        return self.for_service(service).limits or self.limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,8 @@ class RoutingConstraints:
         allow_fallback: whether a pinned model may be replaced by another when it fails.
         max_cost_usd: most that the worst case of this request may cost.
         label: level declared by the caller; it can raise the level that was found, never lower it.
+        deployment: the one deployment that may serve; set by rules only.
+        max_level: content above this level is refused; set by rules only.
     """
 
     model: str | None = None
@@ -108,3 +118,5 @@ class RoutingConstraints:
     max_cost_usd: Decimal | None = None
     max_latency_ms: float | None = None
     label: SecurityLevel | None = None
+    deployment: str | None = None
+    max_level: SecurityLevel = SecurityLevel.RESTRICTED

@@ -8,6 +8,7 @@ import zlib
 import openai
 import psycopg
 import pytest
+import requests
 from openai import OpenAI
 
 FAMILIES = {
@@ -208,10 +209,16 @@ def test_a_picture_for_a_blind_model_is_a_400_that_names_the_field(client):
     assert caught.value.param.startswith("messages")
 
 
-def test_auto_words_choose_by_their_preset(client):
-    cheap = client.chat.completions.create(model="auto:cost", messages=PROMPT)
-    good = client.chat.completions.create(model="auto:quality", messages=PROMPT)
-    assert cheap.model != good.model
+def test_auto_words_choose_by_their_preset(stack):
+    def chosen(model):
+        body = {"model": model, "messages": PROMPT, "dry_run": True}
+        answer = requests.post(f"{stack.base_url}/api/v1/route", json=body, timeout=10)
+        return answer.json()["decision"]["chosen"]
+
+    cheap, good, fast = (chosen(f"auto:{preset}") for preset in ("cost", "quality", "latency"))
+    assert cheap["expected_cost_usd"] <= good["expected_cost_usd"]
+    assert good["factors"]["quality"] >= cheap["factors"]["quality"]
+    assert fast["expected_latency_ms"] <= good["expected_latency_ms"]
 
 
 def test_models_are_listed_and_shown(client):

@@ -227,8 +227,9 @@ class Engine:
         pause = (plan.ttft_s + hidden * plan.s_per_token) * scale
         frames = wire.frames(plan, inquiry)
         total = sum(1 for frame in frames if frame.tokens)
-        # A fault that would come after the whole answer comes just before the stream ends well.
-        after = -1 if fault is None else min(fault.after_chunks, total)
+        # A fault that would come after the whole answer comes just before the frame that ends the stream well.
+        last = total - 1 if frames and frames[-1].tokens else total
+        after = -1 if fault is None else min(fault.after_chunks, last)
         for frame in frames:
             if fault is not None and call.chunks == after and (frame.tokens or after == total):
                 broken = await self._break(fault, wire, plan)

@@ -122,7 +122,9 @@ class Problem(Exception):
         """``{"error", "error_type"}``, as text-generation-inference answers."""
         if self.platform:
             return self.google_body()
-        kind = {400: "validation", 429: "overloaded", 503: "overloaded"}.get(self.status, "generation")
+        kind = {400: "validation", 422: "validation", 429: "overloaded", 503: "overloaded"}.get(
+            self.status, "generation"
+        )
         return orjson.dumps({"error": self.message, "error_type": kind})
 
     def http_headers(self) -> dict[str, str]:

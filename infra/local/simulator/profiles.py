@@ -112,6 +112,12 @@ class Profiles:
         unknown = set(document) - known
         if unknown:
             raise ValueError(f"unknown section {min(unknown)!r}")
+        for section in ("defaults", "models", "endpoints"):
+            entries = document.get(section, {})
+            _table(section, entries)
+            if section != "defaults":
+                for name, entry in entries.items():
+                    _table(f"{section}.{name}", entry)
         merged = _merged(self._document, {k: v for k, v in document.items() if k not in {"faults", "seed"}})
         time_scale = merged["time_scale"]
         if (
@@ -148,6 +154,11 @@ class Profiles:
         return iter(self._models.values())
 
 
+def _table(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must be a table")  # noqa: TRY004 - a file's content, not a caller's type
+
+
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
@@ -166,8 +177,6 @@ _DIALECTS = {"google": "gemini", "anthropic": "anthropic", "mistralai": "mistral
 
 
 def _profile(name: str, entry: Mapping[str, Any]) -> Profile:
-    if not isinstance(entry, Mapping):
-        raise ValueError(f"models.{name} must be a table")  # noqa: TRY004 - a file's content, not a caller's type
     for key in entry:
         if key not in _FIELDS and key != "format":
             raise ValueError(f"models.{name}.{key} is not a field")
