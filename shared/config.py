@@ -18,15 +18,32 @@ def _words(value: object) -> object:
     return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
 
+_IDENTIFIER = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_Origin = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$")]
+_ServiceName = Annotated[str, Field(pattern=rf"^{_IDENTIFIER}={_IDENTIFIER}$")]
+
+
+def _is_plain(url: str | None) -> bool:
+    return url is not None and not url.lower().startswith("https://")
+
+
+_ONLY_LOCAL = "works only with ROUTER_ENVIRONMENT=local"
+
+
 class Settings(BaseModel):
     """What the environment decides. Field aliases are the variables' names; empty variables count as unset."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     environment: Annotated[Literal["local", "production"], Field(alias="ROUTER_ENVIRONMENT")] = "production"
     auth: Annotated[Literal["easy_auth", "development"], Field(alias="ROUTER_AUTH")] = "easy_auth"
     easy_auth_enabled: Annotated[bool, Field(alias="WEBSITE_AUTH_ENABLED")] = False
-    tenant_id: Annotated[str | None, Field(alias="ROUTER_TENANT_ID")] = None
+    tenant_id: Annotated[str | None, Field(alias="ROUTER_TENANT_ID", pattern=rf"^{_IDENTIFIER}$")] = None
+    service_pairs: Annotated[
+        tuple[_ServiceName, ...], Field(alias="ROUTER_SERVICE_NAMES"), BeforeValidator(_words)
+    ] = ()
+    """Callers' names by application id: ``APPLICATION_ID=NAME``, several separated by commas."""
+    swa_enabled: Annotated[bool, Field(alias="ROUTER_SWA_ENABLED")] = False
     postgres_dsn: Annotated[str, Field(alias="POSTGRES_DSN", min_length=1)]
     postgres_entra: Annotated[bool, Field(alias="POSTGRES_ENTRA_AUTH")] = False
     redis_url: Annotated[str, Field(alias="REDIS_URL", min_length=1)]
@@ -48,18 +65,38 @@ class Settings(BaseModel):
     ] = (REGISTRY_DIRECTORY,)
     max_body_bytes: Annotated[int, Field(alias="ROUTER_MAX_BODY_BYTES", ge=1024, le=100 * 2**20)] = 20 * 2**20
     deadline_s: Annotated[float, Field(alias="ROUTER_DEADLINE_S", gt=0, le=230)] = 120.0
-    cors_origins: Annotated[tuple[str, ...], Field(alias="ROUTER_CORS_ORIGINS"), BeforeValidator(_words)] = ()
+    cors_origins: Annotated[tuple[_Origin, ...], Field(alias="ROUTER_CORS_ORIGINS"), BeforeValidator(_words)] = ()
+
+    @property
+    def service_names(self) -> Mapping[str, str]:
+        """Callers' names by application id, in lower case."""
+        return {application.lower(): name for application, _, name in (p.partition("=") for p in self.service_pairs)}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.environment == "production" and self.auth == "development":
-            raise ValueError("ROUTER_AUTH=development works only with ROUTER_ENVIRONMENT=local")
-        if self.environment == "production" and self.vertex_credentials == "anonymous":
-            raise ValueError("VERTEX_CREDENTIALS=anonymous works only with ROUTER_ENVIRONMENT=local")
-        if self.vertex_credentials == "entra" and not (self.wif_audience and self.wif_scope):
-            raise ValueError("VERTEX_CREDENTIALS=entra needs GOOGLE_WIF_AUDIENCE and GOOGLE_WIF_SCOPE")
-        if not (self.storage_connection_string or self.storage_account):
-            raise ValueError("set AzureWebJobsStorage or AzureWebJobsStorage__accountName")
+        is_production = self.environment == "production"
+        uses_easy_auth = self.auth == "easy_auth" and (is_production or self.easy_auth_enabled)
+        has_federation = bool(self.wif_audience and self.wif_scope)
+        rules = (
+            (is_production and self.auth == "development", f"ROUTER_AUTH=development {_ONLY_LOCAL}"),
+            (is_production and self.vertex_credentials == "anonymous", f"VERTEX_CREDENTIALS=anonymous {_ONLY_LOCAL}"),
+            # Tokens must not travel in the clear, and the gRPC override has no TLS.
+            (is_production and self.vertex_grpc_endpoint is not None, f"VERTEX_GRPC_ENDPOINT {_ONLY_LOCAL}"),
+            (is_production and _is_plain(self.vertex_http_endpoint), f"VERTEX_HTTP_ENDPOINT without TLS {_ONLY_LOCAL}"),
+            (is_production and _is_plain(self.sts_url), f"GOOGLE_STS_URL without TLS {_ONLY_LOCAL}"),
+            (uses_easy_auth and self.tenant_id is None, "ROUTER_AUTH=easy_auth needs ROUTER_TENANT_ID"),
+            (
+                self.vertex_credentials == "entra" and not has_federation,
+                "VERTEX_CREDENTIALS=entra needs GOOGLE_WIF_AUDIENCE and GOOGLE_WIF_SCOPE",
+            ),
+            (
+                not (self.storage_connection_string or self.storage_account),
+                "set AzureWebJobsStorage or AzureWebJobsStorage__accountName",
+            ),
+            (len(self.service_names) != len(self.service_pairs), "ROUTER_SERVICE_NAMES names an application twice"),
+        )
+        if broken := [rule for is_broken, rule in rules if is_broken]:
+            raise ValueError("; ".join(broken))
         return self
 
     @classmethod
@@ -69,8 +106,10 @@ class Settings(BaseModel):
         Raises:
             SettingsError: naming every variable that is missing or does not fit, without their values.
         """
+        # Only the variables that are ours: an `environment` of somebody else's must not be taken for the field.
+        names = [str(field.alias) for field in cls.model_fields.values()]
         try:
-            return cls.model_validate({name: value for name, value in environ.items() if value})
+            return cls.model_validate({name: environ[name] for name in names if environ.get(name)})
         except ValidationError as error:
             faults = (
                 f"{'.'.join(str(step) for step in detail['loc'])}: {detail['msg']}" if detail["loc"] else detail["msg"]

@@ -189,7 +189,12 @@ def _tokens(settings: Settings, clock: Clock) -> TokenSource:
 def _authenticator(settings: Settings) -> Authenticator:
     if settings.auth == "development":
         return DevelopmentAuthenticator(environment=settings.environment)
-    return EasyAuthAuthenticator(enabled=settings.easy_auth_enabled, tenant_id=settings.tenant_id)
+    return EasyAuthAuthenticator(
+        enabled=settings.easy_auth_enabled,
+        tenant_id=settings.tenant_id,
+        service_names=settings.service_names,
+        swa_enabled=settings.swa_enabled,
+    )
 
 
 async def _recover(records: RecordWriter) -> None:

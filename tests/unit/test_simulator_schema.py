@@ -35,10 +35,9 @@ def violations(schema: Any, value: Any, root: Any) -> list[str]:  # noqa: C901, 
         for step in schema["$ref"].removeprefix("#").strip("/").split("/"):
             target = target[step] if step else target
         return violations(target, value, root)
-    found: list[str] = []
-    for word in ("anyOf", "oneOf"):
-        if word in schema and all(violations(branch, value, root) for branch in schema[word]):
-            found.append(word)
+    found = [
+        word for word in ("anyOf", "oneOf") if word in schema and all(violations(b, value, root) for b in schema[word])
+    ]
     for part in schema.get("allOf", ()):
         found += violations(part, value, root)
     if "const" in schema and value != schema["const"]:
@@ -60,7 +59,9 @@ def violations(schema: Any, value: Any, root: Any) -> list[str]:  # noqa: C901, 
         more = schema.get("additionalProperties", True)
         for name, item in value.items():
             found += (
-                violations(properties.get(name, more), item, root) if properties.get(name, more) else ["additional"]
+                violations(properties.get(name, more), item, root)
+                if properties.get(name, more) is not False
+                else ["additional"]
             )
     if isinstance(value, list):
         if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", 10**9):
