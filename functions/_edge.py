@@ -53,6 +53,10 @@ STATUSES: dict[type[errors.RouterError], tuple[int, str]] = {
 }
 """Status and OpenAI error type of every error class; a class that is not listed takes its nearest parent's row."""
 
+_EXPOSED_HEADERS = (
+    "retry-after, x-request-id, x-router-attempts, x-router-cost-usd, x-router-deployment, x-router-development, "
+    "x-router-model, x-router-overhead-ms"
+)
 _RETRY_STATUSES = (429, 503)
 _DEFAULT_RETRY_AFTER_S = 1
 _JSON = "application/json"
@@ -133,12 +137,21 @@ class EventStream(StreamingResponse):  # type: ignore[misc]  # the extension shi
     on_close: Callable[[], Awaitable[None]] | None = None
     span: Span | None = None
     spans: contextlib.ExitStack | None = None
+    _is_whole = False
+
+    async def stream_response(self, send: Any) -> None:
+        """Send the body; returns only when all of it was sent."""
+        await super().stream_response(send)
+        self._is_whole = True
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         with self.spans or contextlib.ExitStack(), self.span.activate() if self.span else contextlib.nullcontext():
             try:
-                await super().__call__(scope, receive, send)
+                with contextlib.suppress(ClientDisconnect):  # servers differ in how they say that the caller left
+                    await super().__call__(scope, receive, send)
             finally:
+                if self.span is not None and not self._is_whole:
+                    self.span.fail("cancelled")
                 if self.on_close is not None:
                     await asyncio.shield(self.on_close())
 
@@ -195,7 +208,7 @@ async def _serve(route: Route, req: Request) -> Response:
     with contextlib.ExitStack() as spans:
         span = spans.enter_context(container.telemetry.request(name, request_id=request_id, traceparent=traceparent))
         try:
-            reply = await _handle(route, req, container, request_id, started_s, span)
+            response = _success(await _handle(route, req, container, request_id, started_s, span), common)
         except errors.RouterError as error:
             response = _failure(error, request_id, common)
             span.fail(error.code, error)
@@ -204,8 +217,6 @@ async def _serve(route: Route, req: Request) -> Response:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets the envelope
             response = _failure(_defect(error, container, request_id, route.name, span), request_id, common)
-        else:
-            response = _success(reply, common)
         span.set(status=response.status_code)
         if isinstance(response, EventStream):
             # A stream's span ends with its body, which is produced after this function has returned.
@@ -324,6 +335,6 @@ def _cors(req: Request, container: Container) -> dict[str, str]:
     return {
         "access-control-allow-origin": origin,
         "access-control-allow-credentials": "true",
-        "access-control-expose-headers": "x-request-id, x-router-model, x-router-cost-usd, retry-after",
+        "access-control-expose-headers": _EXPOSED_HEADERS,
         "vary": "Origin",
     }

@@ -2,7 +2,7 @@
 
 import azure.functions as func
 
-from functions import analysis, chat, health, routing
+from functions import analysis, chat, health, receipts, routing
 from functions._edge import Route, entry
 from shared.domain.identity import Permission
 
@@ -24,6 +24,22 @@ ROUTES = (
     Route("analyze", "POST", "analyze", Permission.ROUTER_INVOKE, analysis.analyze, "Read a request, with reasons."),
     Route("classify", "POST", "classify", Permission.ROUTER_INVOKE, analysis.classify, "The category of a request."),
     Route("categories", "GET", "categories", Permission.ROUTER_INVOKE, analysis.categories, "The taxonomy."),
+    Route(
+        "receipt",
+        "GET",
+        "receipts/{request_id}",
+        Permission.ANALYTICS_READ,
+        receipts.show,
+        "The receipt of a decision, decided again.",
+    ),
+    Route(
+        "verify_receipt",
+        "POST",
+        "receipts/{request_id}/verify",
+        Permission.ANALYTICS_READ,
+        receipts.verify,
+        "Decide again, compare, and check the chain.",
+    ),
     Route("health", "GET", "health", OPEN, health.health, "Liveness."),
     Route("health_ready", "GET", "health/ready", OPEN, health.ready, "Readiness, by dependency."),
 )

@@ -6,6 +6,7 @@ from functions._edge import Call, Reply, broken_stream, status_of
 from functions._orders import answer_headers, fields_of, order_from, plain, stream_headers
 from functions._wire.chat import RouteBody
 from functions._wire.parsing import parse
+from functions._wire.receipts import preview_body
 from functions._wire.replies import (
     decision_body,
     delta_payload,
@@ -32,8 +33,8 @@ async def route(call: Call) -> Reply:
 async def _reply(call: Call, order: Order, body: RouteBody) -> Reply:
     service = call.container.routing
     if body.dry_run:
-        decision = service.decide(order)
-        return Reply({"request_id": call.request_id, "dry_run": True, "decision": decision_body(decision)})
+        preview = await service.preview(order)
+        return Reply({"request_id": call.request_id, "dry_run": True, **preview_body(preview)})
     if body.stream:
         answer = await service.open_stream(order)
         events = _events(answer, call)

@@ -27,7 +27,9 @@ from shared.providers.vertex_http import VertexHttp
 from shared.security.development import DevelopmentAuthenticator
 from shared.security.easy_auth import EasyAuthAuthenticator
 from shared.services.attempts import Attempts
+from shared.services.configuration_keeping import ConfigurationKeeper
 from shared.services.readiness import ReadinessService
+from shared.services.receipts import ReceiptService
 from shared.services.recording import RecordWriter
 from shared.services.routing import RoutingService
 from shared.services.shelf import Shelf
@@ -36,10 +38,11 @@ from shared.stores.journal import FileJournal
 from shared.stores.postgres.maintenance import PostgresMaintenance
 from shared.stores.postgres.pool import PostgresPool, entra_password
 from shared.stores.postgres.probe import PostgresProbe
+from shared.stores.postgres.receipts import PostgresConfigurationArchive, PostgresReceiptStore
 from shared.stores.postgres.records import PostgresRecordStore
 from shared.stores.queue_spill import REQUEST_LOG_QUEUE, QueueProbe, StorageQueueSpill, open_queue
 from shared.stores.redis import RedisProbe, connect_redis
-from shared.stores.registry_files import load_policy, load_registry
+from shared.stores.registry_files import load_policy, load_registry, parse_kept
 from shared.stores.system import SystemClock, UuidIds
 from shared.telemetry import build_telemetry
 
@@ -58,6 +61,7 @@ class Container:
     shelf: Shelf
     routing: RoutingService
     records: RecordWriter
+    receipts: ReceiptService
     readiness: ReadinessService
     maintenance: LedgerMaintenance
     close: Callable[[], Awaitable[None]]
@@ -112,13 +116,17 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
 
     journal = FileJournal(settings.journal_directory or Path(tempfile.gettempdir()) / "llm-router-journal")
     closing.callback(journal.close)
-    records = RecordWriter(PostgresRecordStore(pool), spill, journal, telemetry)
+    records = RecordWriter(PostgresRecordStore(pool, writer=ids.request_id()), spill, journal, telemetry)
+    archive = PostgresConfigurationArchive(pool)
+    keeper = ConfigurationKeeper(archive, telemetry)
     shelf = Shelf(registry, policy, board, clock)
     attempts = Attempts(providers, board, clock, telemetry, rng)
-    routing = RoutingService(shelf, attempts, providers, records, clock, telemetry, rng)
+    routing = RoutingService(shelf, attempts, providers, records, clock, telemetry, rng, keeper)
     probes = (PostgresProbe(pool), RedisProbe(redis), QueueProbe(spill))
     records.start()
     closing.push_async_callback(records.aclose)
+    keeper.start()
+    closing.push_async_callback(keeper.aclose)
     await _recover(records)
     return Container(
         settings=settings,
@@ -129,6 +137,7 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
         shelf=shelf,
         routing=routing,
         records=records,
+        receipts=ReceiptService(PostgresReceiptStore(pool), archive, parse_kept, shelf),
         readiness=ReadinessService(probes, clock),
         maintenance=PostgresMaintenance(pool, clock),
         close=closing.aclose,

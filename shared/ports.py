@@ -14,6 +14,7 @@ from typing import Protocol
 from shared.domain.chat import ChatRequest, StreamEvent
 from shared.domain.identity import Principal
 from shared.domain.models import Deployment, ModelProfile
+from shared.domain.receipts import ChainSection, ReceiptRow
 from shared.domain.records import RequestRecord
 
 
@@ -119,6 +120,47 @@ class RecordStore(Protocol):
 
     async def get(self, request_id: str, *, tenant_id: str) -> RequestRecord | None:
         """One record of a tenant, or None.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+
+class ReceiptStore(Protocol):
+    """Decision receipts in their chains. They are written by `RecordStore.insert`, with their records."""
+
+    async def receipt(self, request_id: str, *, tenant_id: str) -> ReceiptRow | None:
+        """The receipt of a tenant's request, or None.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def section(self, chain: str, *, first: int, last: int) -> ChainSection:
+        """The rows of a chain from one sequence to another, of all tenants, and its head, as of one instant.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+
+class ConfigurationArchive(Protocol):
+    """Every registry and policy that was in force, by version: without them no old receipt could be repeated."""
+
+    async def keep(self, kind: str, version: str, document: str) -> None:
+        """Store a ``registry`` or ``policy`` under the SHA-256 of its document; one that is there is left alone.
+
+        Raises:
+            DependencyUnavailable: it was not stored, as far as can be known; storing it again is safe.
+            InternalError: the version is not the document's.
+        """
+        ...
+
+    async def document(self, kind: str, version: str) -> str | None:
+        """The document of that version, or None.
 
         Raises:
             DependencyUnavailable: the store is away.

@@ -130,7 +130,7 @@ def wait_serving(port: int, deadline_s: float) -> tuple[bool, str]:
 def _closing_lines(app: FunctionApp, started_at: float) -> str:
     api = f"{app.base_url}/api/v1"
     is_ready, answer = wait_serving(app.port, _READY_DEADLINE_S)
-    first = f"Ready in {time.monotonic() - started_at:.1f} s: {api} (reference: {api}/docs)" if is_ready else answer
+    first = f"Ready in {time.monotonic() - started_at:.1f} s: {api}" if is_ready else answer
     return (
         f"{first}\n"
         "Ctrl-C stops everything. State stays in .local until `make reset`; `make logs` follows the logs. Try it:\n"

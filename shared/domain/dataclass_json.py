@@ -13,7 +13,6 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum
-from functools import cache
 from typing import Any, TypeVar, cast
 
 _T = TypeVar("_T")
@@ -27,7 +26,7 @@ def to_values(row: Any) -> dict[str, Any]:
     Raises:
         TypeError: a field's type has no JSON form here.
     """
-    return cast("dict[str, Any]", _form(type(row)).write(row))
+    return _form(type(row)).write(row)
 
 
 def from_values(cls: type[_T], values: object) -> _T:
@@ -96,8 +95,15 @@ class _Form:
             raise ValueError(f"{self._cls.__name__}: {error}") from error
 
 
-_form = cache(_Form)
+_FORMS: dict[type[Any], _Form] = {}
 _MISSING = object()
+
+
+def _form(cls: type[Any]) -> _Form:
+    form = _FORMS.get(cls)
+    if form is None:
+        form = _FORMS[cls] = _Form(cls)
+    return form
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:
@@ -117,8 +123,8 @@ def _writer(kind: Any) -> _Write:
     if origin is frozenset:
         write = _writer(arguments[0])
         return lambda value: sorted([write(item) for item in value])
-    if is_dataclass(kind):
-        return lambda value: _form(cast("type[Any]", kind)).write(value)
+    if isinstance(kind, type) and is_dataclass(kind):
+        return lambda value: _form(kind).write(value)
     if kind is Decimal:
         return str
     if kind is datetime:
@@ -139,8 +145,8 @@ def _tuple_writer(arguments: tuple[Any, ...]) -> _Write:
 
 
 def _row_form(kind: Any) -> tuple[_Write, _Read]:
-    if is_dataclass(kind):
-        form = _form(cast("type[Any]", kind))
+    if isinstance(kind, type) and is_dataclass(kind):
+        form = _form(kind)
         return form.write_row, form.read_row
     return _writer(kind), _reader(kind)
 
@@ -155,10 +161,10 @@ def _reader(kind: Any) -> _Read:
     if origin is frozenset:
         read = _reader(arguments[0])
         return lambda value: frozenset(read(item) for item in _list(value))
-    if is_dataclass(kind):
-        return lambda value: _form(cast("type[Any]", kind)).read(value)
+    if isinstance(kind, type) and is_dataclass(kind):
+        return lambda value: _form(kind).read(value)
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return lambda value: kind(value)
+        return kind
     return _READERS[kind]
 
 

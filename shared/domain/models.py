@@ -187,6 +187,8 @@ class Registry:
     deployments: tuple[Deployment, ...]
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other names for a model id, such as dated vendor ids."""
+    document: str = field(default="", repr=False)
+    """The canonical content that `version` is the hash of, so that a receipt of this version can always be repeated."""
 
     def resolve(self, name: str) -> ModelProfile | None:
         """The model of that id or alias."""

@@ -8,7 +8,7 @@ from shared.domain.rules import Rule
 from shared.domain.security import SecurityLevel
 from shared.domain.weights import Preset, Weights
 
-__all__ = ["CallerLimits", "Policy", "Preset", "RoutingConstraints", "ServicePolicy", "Weights"]
+__all__ = ["NOTHING", "CallerLimits", "Policy", "Preset", "RoutingConstraints", "ServicePolicy", "Weights"]
 
 NOTHING = frozenset({"(nothing)"})
 """What two restrictions leave that exclude each other: a set that no model and no zone is in.
@@ -81,6 +81,8 @@ class Policy:
     """Expected latency at which the latency factor is one half."""
     rules: tuple[Rule, ...] = ()
     limits: CallerLimits = field(default_factory=CallerLimits)
+    document: str = field(default="", repr=False)
+    """The canonical content that `version` is the hash of, so that a receipt of this version can always be repeated."""
 
     def __post_init__(self) -> None:
         # A stable sort: rules of equal priority keep the order of the file.

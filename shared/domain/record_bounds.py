@@ -23,6 +23,10 @@ MAX_TAG_KEY_CHARS = 64
 MAX_TAG_VALUE_CHARS = 512
 MAX_TAGS_BYTES = 24_576
 """Of all tags as escaped JSON, so that a record fits a queue message whatever its caller wrote into them."""
+MAX_RECEIPT_BYTES = 12_288
+"""Of a decision's receipt as escaped JSON, for the same reason."""
+OMITTED_RECEIPT = '{"omitted":"too_large","v":1}'
+"""What is left of a receipt that no store could hold; whoever writes receipts says more before it comes to that."""
 MAX_INTEGER = 2**63 - 1
 """What a bigint holds."""
 
@@ -35,7 +39,8 @@ def storable(record: RequestRecord) -> RequestRecord:
     """The record, mended where some store could not hold it; the same object when there is nothing to mend.
 
     NULs (PostgreSQL) and halves of surrogate pairs (UTF-8) become U+FFFD, texts are cut at their bound, tags are
-    sorted by key, unique and bounded, floats that are not finite are dropped, integers end at what a bigint holds.
+    sorted by key, unique and bounded, floats that are not finite are dropped, integers end at what a bigint holds. A
+    receipt that is too large becomes `OMITTED_RECEIPT`.
 
     Raises:
         ValueError: the id is not a canonical UUID, an instant is naive, or a cost is negative or not finite: defects of
@@ -91,6 +96,18 @@ def _tags(value: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     return value if tags == value else tags
 
 
+def _receipt(value: str | None) -> str | None:
+    return value if value is None or receipt_fits(value) else OMITTED_RECEIPT
+
+
+def receipt_fits(receipt: str) -> bool:
+    """Whether every store and queue can hold a receipt."""
+    # An escaped character takes up to twelve bytes; most receipts are far too short for that to matter.
+    if len(receipt) > MAX_RECEIPT_BYTES // 12 and len(json.dumps(receipt)) > MAX_RECEIPT_BYTES:
+        return False
+    return receipt.startswith('{"') and receipt.endswith("}") and _text(receipt, MAX_RECEIPT_BYTES) == receipt
+
+
 def _attempts(value: tuple[AttemptRecord, ...]) -> tuple[AttemptRecord, ...]:
     mended = tuple([_mend(attempt) for attempt in value])
     return value if all(new is old for new, old in zip(mended, value, strict=True)) else mended
@@ -106,7 +123,10 @@ _BY_TYPE: Mapping[Any, Callable[[Any], Any]] = {
     tuple[tuple[str, str], ...]: _tags,
     tuple[AttemptRecord, ...]: _attempts,
 }
-_BY_NAME: Mapping[str, Callable[[Any], Any]] = {"error_message": partial(_optional_text, limit=MAX_MESSAGE_CHARS)}
+_BY_NAME: Mapping[str, Callable[[Any], Any]] = {
+    "error_message": partial(_optional_text, limit=MAX_MESSAGE_CHARS),
+    "receipt": _receipt,
+}
 _RULES: Mapping[type, tuple[tuple[str, Callable[[Any], Any]], ...]] = {
     cls: tuple(
         (field.name, _BY_NAME.get(field.name) or _BY_TYPE[field.type])

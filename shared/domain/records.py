@@ -79,6 +79,9 @@ class RequestRecord:
     trace_id: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
     attempts: tuple[AttemptRecord, ...] = ()
+    receipt: str | None = None
+    """The decision's receipt (`shared.scoring.receipt`), canonical JSON. The ledger chains it
+    (`shared.domain.receipts`) and gives it back by `ReceiptStore`, not with the record."""
 
     @property
     def duration_ms(self) -> float:

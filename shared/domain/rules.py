@@ -127,7 +127,12 @@ class ServiceLike:
 
     def fits(self, service: str) -> bool:
         """Whether a service of that name is meant."""
-        return service in self.names or any(_compiled(pattern).match(service) for pattern in self.patterns)
+        if service in self.names:
+            return True
+        for pattern in self.patterns:  # noqa: SIM110 - any() over a generator takes twice as long
+            if _compiled(pattern).match(service):
+                return True
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +202,7 @@ Group = tuple[Clause, ...]
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Holds when every clause of `all_of` holds, some group of `any_of` (if there are any) and no group of `none_of`."""
+    """Holds when all of `all_of` hold, some group of `any_of` (if there are any) and no group of `none_of`."""
 
     all_of: Group = ()
     any_of: tuple[Group, ...] = ()
@@ -205,7 +210,7 @@ class Condition:
 
     def holds(self, facts: Facts) -> bool:
         """Whether a request meets it."""
-        for clause in self.all_of:
+        for clause in self.all_of:  # all() over a generator takes twice as long
             if not clause.holds(facts):
                 return False
         if self.any_of and not any(_all_hold(group, facts) for group in self.any_of):

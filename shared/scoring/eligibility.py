@@ -15,6 +15,7 @@ from shared.domain.features import REFERENCE_CHARS_PER_TOKEN, RequestFeatures
 from shared.domain.models import Deployment, ModelProfile
 from shared.domain.policy import Policy, RoutingConstraints, ServicePolicy
 from shared.domain.security import SecurityLevel
+from shared.scoring.lazy import Columns
 from shared.scoring.snapshot import Snapshot
 from shared.scoring.table import PICO_PER_USD, Bools, CandidateTable, Floats, Ints
 
@@ -85,6 +86,14 @@ class Sieve:
         reason = _REASONS[int(self._codes[row]) - 1]
         deployment = self._table.deployments[row]
         return Rejection(deployment.id, deployment.model_id, reason, self._detail(reason, row))
+
+    def rejected_columns(self) -> Columns:
+        """Deployment and reason of everything that was dropped; the reason and the request give the details."""
+        deployments, codes = self._table.deployments, self._codes[self.rejected].tolist()
+        return {
+            "deployment": [deployments[row].id for row in self.rejected.tolist()],
+            "reason": [_REASONS[code - 1].value for code in codes],
+        }
 
     def _drop(self, reason: RejectionReason, rows: Bools) -> None:
         self._codes[(self._codes == 0) & rows] = _CODES[reason]

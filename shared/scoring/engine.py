@@ -15,7 +15,7 @@ from shared.domain.errors import NoEligibleModel
 from shared.domain.features import RequestFeatures
 from shared.domain.policy import Policy, RoutingConstraints, ServicePolicy, Weights
 from shared.scoring.eligibility import Ask, ProviderLimit, Sieve, usd
-from shared.scoring.lazy import LazySequence
+from shared.scoring.lazy import Columns, LazySequence
 from shared.scoring.snapshot import Snapshot
 from shared.scoring.table import CATEGORIES, PICO_PER_USD, CandidateTable, Floats, Ints
 
@@ -83,9 +83,15 @@ def decide(question: Question, snapshot: Snapshot, draw: float, provider_limit: 
 
     return Decision(
         chosen=candidate(chosen),
-        fallbacks=LazySequence(len(standby), lambda i: candidate(int(standby[i]))),
-        candidates=LazySequence(len(ranked), candidate),
-        rejections=LazySequence(len(sieve.rejected), lambda i: sieve.rejection(int(sieve.rejected[i]))),
+        fallbacks=LazySequence(
+            len(standby),
+            lambda i: candidate(int(standby[i])),
+            lambda: {"deployment": [table.deployments[row].id for row in ranked[standby].tolist()]},
+        ),
+        candidates=LazySequence(len(ranked), candidate, lambda: scales.columns(ranked, propensity)),
+        rejections=LazySequence(
+            len(sieve.rejected), lambda i: sieve.rejection(int(sieve.rejected[i])), sieve.rejected_columns
+        ),
         weights=weights,
         features=question.features,
         registry_version=snapshot.registry.version,
@@ -146,6 +152,25 @@ class _Scales:
             prompt_tokens=int(loads.prompt_tokens[row]),
             max_output_tokens=int(loads.max_output_tokens[row]),
         )
+
+    def columns(self, rows: Ints, propensity: Floats) -> Columns:
+        """The same facts of many rows, as `shared.scoring.receipt` names them."""
+        loads, deployments = self._loads, self._table.deployments
+        return {
+            "deployment": [deployments[row].id for row in rows.tolist()],
+            "score": self.score[rows].tolist(),
+            "propensity": propensity.tolist(),
+            "quality": self._quality[rows].tolist(),
+            "cost": self._cost[rows].tolist(),
+            "latency": self._latency[rows].tolist(),
+            "reliability": self._reliability[rows].tolist(),
+            "load": self._load[rows].tolist(),
+            "expected_cost_pico_usd": loads.expected_cost_pico[rows].tolist(),
+            "worst_case_cost_pico_usd": loads.worst_case_cost_pico[rows].tolist(),
+            "expected_latency_ms": loads.expected_latency_ms[rows].tolist(),
+            "prompt_tokens": loads.prompt_tokens[rows].tolist(),
+            "max_output_tokens": loads.max_output_tokens[rows].tolist(),
+        }
 
 
 def expected_quality(table: CandidateTable, features: RequestFeatures) -> Floats:

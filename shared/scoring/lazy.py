@@ -1,23 +1,27 @@
 """Sequences whose items are made when they are looked at: thousands of candidates cost nothing until explained."""
 
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 T = TypeVar("T")
+Columns = dict[str, list[Any]]
+"""All items by field: lists of equal length, of values that JSON has."""
 
 
 class LazySequence(Sequence[T], Generic[T]):
     """`length` items, item i made by `make(i)` each time it is asked for.
 
-    Equal to any other lazy sequence or tuple with equal items.
+    Equal to any other lazy sequence or tuple with equal items. `columns` gives the fields of all items at once, without
+    making them; which ones is up to the maker.
     """
 
-    __slots__ = ("_length", "_make")
+    __slots__ = ("_length", "_make", "columns")
     __hash__ = None  # type: ignore[assignment]  # compared by items, which would all have to be made
 
-    def __init__(self, length: int, make: Callable[[int], T]) -> None:
+    def __init__(self, length: int, make: Callable[[int], T], columns: Callable[[], Columns]) -> None:
         self._length = length
         self._make = make
+        self.columns = columns
 
     def __len__(self) -> int:
         return self._length

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -22,10 +22,14 @@ from shared.domain.features import RequestFeatures
 from shared.domain.models import Deployment, ModelProfile, ProviderKind
 from shared.domain.records import RequestRecord, RequestStatus
 from shared.ports import Clock, ModelProvider, Telemetry
+from shared.scoring.counterfactual import Change, nearest_change
 from shared.scoring.eligibility import ProviderLimit
-from shared.scoring.engine import NothingEligible, Question, decide
+from shared.scoring.engine import Question
+from shared.scoring.receipt import Deliberation, deliberate, digest_of, receipt_text, within_bounds
 from shared.services.attempts import AttemptLog, Attempts, CallPlan, OpenStream
+from shared.services.configuration_keeping import ConfigurationKeeper
 from shared.services.ledger_entry import Order, chosen, closing, opening
+from shared.services.receipts import fast_canonical
 from shared.services.recording import RecordWriter
 from shared.services.shelf import Shelf
 
@@ -54,6 +58,15 @@ class Answer:
     def cost_usd(self) -> Decimal:
         """Exact cost of all attempts."""
         return self.record.cost_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A decision that nothing follows from: its digest, and the nearest change that would have turned it."""
+
+    decision: Decision
+    digest: str
+    change: Change | None
 
 
 class StreamedAnswer:
@@ -154,6 +167,7 @@ class RoutingService:
         clock: time.
         telemetry: metrics of decisions.
         rng: the random source of choices.
+        keeper: is told of every configuration that decisions are made with.
     """
 
     def __init__(
@@ -165,8 +179,10 @@ class RoutingService:
         clock: Clock,
         telemetry: Telemetry,
         rng: random.Random,
+        keeper: ConfigurationKeeper | None = None,
     ) -> None:
         self._shelf = shelf
+        self._keeper = keeper
         self._attempts = attempts
         self._providers = providers
         self._writer = writer
@@ -183,7 +199,19 @@ class RoutingService:
             NoEligibleModel: no model may.
         """
         order = self._resolved(order)
-        return self._choose(order, _read(order))
+        return self._decided(self._deliberate(order, _read(order)), order)
+
+    async def preview(self, order: Order) -> Preview:
+        """What `decide` would choose, explained as a receipt would explain it.
+
+        Raises:
+            RouterError: as `decide`.
+        """
+        order = self._resolved(order)
+        made = self._deliberate(order, _read(order))
+        decision = self._decided(made, order)
+        change = await asyncio.to_thread(nearest_change, made)
+        return Preview(decision, digest_of(made, fast_canonical), change)
 
     async def answer(self, order: Order) -> Answer:
         """Choose a model, call it and answer.
@@ -251,7 +279,9 @@ class RoutingService:
         walk = _Walk(order, opening(order, features, self.clock.now()))
         self._writer.opened(walk.record)
         with self._closed_on_failure(walk):
-            walk.decision = self._choose(order, features)
+            made = self._deliberate(order, features)
+            walk.record = replace(walk.record, receipt=self._receipt(made))
+            walk.decision = self._decided(made, order)
         walk.record = chosen(walk.record, walk.decided)
         return walk
 
@@ -269,27 +299,36 @@ class RoutingService:
             self.close(walk, RequestStatus.ERROR, error=InternalError("a defect of the router"))
             raise
 
-    def _choose(self, order: Order, features: RequestFeatures) -> Decision:
+    def _deliberate(self, order: Order, features: RequestFeatures) -> Deliberation:
         snapshot = self._shelf.take()
-        question = Question(features, order.constraints, order.principal.service, order.stream, order.tags)
+        if self._keeper is not None:
+            self._keeper.note(snapshot.registry, snapshot.policy)
+        service, seen = order.principal.service, within_bounds(features)
+        question = Question(seen, order.constraints, service, order.stream, order.tags)
+        return deliberate(question, snapshot, self._rng.random(), self._limits(order))
+
+    def _decided(self, made: Deliberation, order: Order) -> Decision:
+        if made.decision is None:
+            raise self._explained(made.rejections, order)
+        return made.decision
+
+    def _receipt(self, made: Deliberation) -> str | None:
+        """The receipt, or None when the request holds what no store takes: no answer fails for its receipt."""
         try:
-            return decide(question, snapshot, self._rng.random(), self._limits(order))
-        except NothingEligible as error:
-            raise self._explained(error.rejections, order) from error
+            return receipt_text(made, fast_canonical)
+        except (TypeError, ValueError):
+            self._telemetry.count("receipts_lost")
+            return None
 
     def _limits(self, order: Order) -> ProviderLimit:
-        """Asks each adapter once per model what it cannot carry of this request."""
-        known: dict[tuple[ProviderKind, str], str | None] = {}
+        """Asks the adapters what they cannot carry of this request."""
 
         def limit(profile: ModelProfile, deployment: Deployment) -> str | None:
-            key = (deployment.provider, f"{profile.id} {deployment.endpoint_format}")
-            if key not in known:
-                try:
-                    self._providers[deployment.provider].check(order.request, profile, deployment)
-                    known[key] = None
-                except UnsupportedFeature as error:
-                    known[key] = error.message
-            return known[key]
+            try:
+                self._providers[deployment.provider].check(order.request, profile, deployment)
+            except UnsupportedFeature as error:
+                return error.message
+            return None
 
         return limit
 
@@ -304,7 +343,7 @@ class RoutingService:
             traceparent=order.traceparent,
         )
 
-    def _explained(self, rejections: tuple[Rejection, ...], order: Order) -> RouterError:
+    def _explained(self, rejections: Sequence[Rejection], order: Order) -> RouterError:
         """The error that tells the caller what stood in the way, and of which field."""
         named = order.constraints.model
         relevant = [r for r in rejections if r.reason is not RejectionReason.NOT_REQUESTED]

@@ -13,6 +13,7 @@ from shared.domain.record_bounds import storable
 from shared.domain.record_codec import MAX_DOCUMENT_BYTES, decode, encode_within
 from shared.domain.records import RequestRecord, RequestStatus
 from shared.ports import Clock
+from shared.stores.memory_receipts import MemoryReceiptStore
 
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -55,10 +56,11 @@ class SequentialIds:
 
 
 class MemoryRecordStore:
-    """`RecordStore` and `LedgerMaintenance` in a dictionary, `by_id`."""
+    """`RecordStore` and `LedgerMaintenance` in a dictionary, `by_id`; receipts are chained in `receipts`."""
 
     def __init__(self) -> None:
         self.by_id: dict[str, RequestRecord] = {}
+        self.receipts = MemoryReceiptStore()
         self.away = False
 
     async def insert(self, records: Sequence[RequestRecord]) -> int:
@@ -70,10 +72,11 @@ class MemoryRecordStore:
         """
         mended = [storable(record) for record in records]
         _answer(self.away)
-        before = len(self.by_id)
-        for record in mended:
-            self.by_id.setdefault(record.id, record)
-        return len(self.by_id) - before
+        # The first of each id, as in the ledger.
+        new = {record.id: record for record in reversed(mended) if record.id not in self.by_id}
+        self.receipts.append(list(new.values()))
+        self.by_id |= {key: replace(new[key], receipt=None) for key in reversed(new)}
+        return len(new)
 
     async def get(self, request_id: str, *, tenant_id: str) -> RequestRecord | None:
         """One record of a tenant, or None.

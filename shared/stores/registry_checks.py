@@ -15,6 +15,7 @@ from shared.stores.registry_schema import (
     PriceTable,
     ServiceTable,
 )
+from shared.stores.rules_checks import limits_problems
 
 _ENDPOINT_PROVIDERS = {ProviderKind.HUGGING_FACE, ProviderKind.CUSTOM}
 _FORMATS_OF = {
@@ -131,6 +132,7 @@ def policy_problems(document: PolicyDocument, names: Mapping[str, str], zones: f
     for preset, weights in document.presets.items():
         if not any(weights.model_dump().values()):
             yield f"presets.{preset}: all weights are zero"
+    yield from (f"limits.{problem}" for problem in limits_problems(document.limits))
     yield from (f"default_service.{p}" for p in _service_problems(document.default_service, names, zones))
     for service, table in document.services.items():
         yield from (f"services.{service}.{problem}" for problem in _service_problems(table, names, zones))
@@ -149,6 +151,8 @@ def _service_problems(table: ServiceTable, names: Mapping[str, str], zones: froz
     for zone in table.residency:
         if zone not in zones:
             yield f"residency: no deployment lies in {zone!r}"
+    if table.limits is not None:
+        yield from (f"limits.{problem}" for problem in limits_problems(table.limits))
 
 
 def _repeated(counts: Counter[str]) -> list[str]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -17,6 +17,8 @@ from shared.domain.models import Registry
 from shared.domain.policy import Policy
 from shared.stores.registry_checks import deployment_problems, model_problems, naming_problems, policy_problems
 from shared.stores.registry_schema import DeploymentTable, ModelTable, PolicyDocument
+from shared.stores.rules_checks import policy_rule_problems, rule_problems
+from shared.stores.rules_schema import MAX_RULES, RuleTable
 
 POLICY_FILE = "policy.toml"
 _ENTRY_SCHEMAS: Mapping[str, type[BaseModel]] = {"model": ModelTable, "deployment": DeploymentTable}
@@ -86,11 +88,13 @@ def parse_registry(documents: Mapping[str, Document], *, name: str = "registry")
     if problems:
         raise RegistryError(tuple(problems))
     models = {model.id: model.to_domain() for model in collected.models}
+    document = _canonical(collected.content())
     return Registry(
-        version=_fingerprint(collected.content()),
+        version=_fingerprint(document),
         models=models,
         deployments=tuple(deployment.to_domain() for deployment in collected.deployments),
         aliases={alias: model.id for model in collected.models for alias in model.aliases},
+        document=document,
     )
 
 
@@ -101,14 +105,55 @@ def parse_policy(document: Document, registry: Registry, *, name: str = POLICY_F
         RegistryError: anything is wrong, also against the registry.
     """
     problems: list[str] = []
-    parsed = _validated(PolicyDocument, document, f"{name}: ", problems)
     canonical = {model_id: model_id for model_id in registry.models} | dict(registry.aliases)
+    sound = _without_bad_rules(document, registry, canonical, name, problems)
+    parsed = _validated(PolicyDocument, sound, f"{name}: ", problems)
     if isinstance(parsed, PolicyDocument):
+        content = _canonical(document)
+        policy = replace(parsed.to_domain(_fingerprint(content), canonical), document=content)
         zones = frozenset(zone for deployment in registry.deployments for zone in deployment.residency)
         problems.extend(f"{name}: {problem}" for problem in policy_problems(parsed, canonical, zones))
+        problems.extend(f"{name}: {problem}" for problem in policy_rule_problems(policy, registry))
         if not problems:
-            return parsed.to_domain(_fingerprint(document), canonical)
+            return policy
     raise RegistryError(tuple(problems))
+
+
+def _without_bad_rules(
+    document: Document, registry: Registry, canonical: Mapping[str, str], name: str, problems: list[str]
+) -> Document:
+    """The document without the rules that are wrong by themselves: the others are still held against each other."""
+    entries = document.get("rules")
+    if not isinstance(entries, list) or len(entries) > MAX_RULES:
+        return document
+    sound = []
+    for index, entry in enumerate(entries):
+        named = entry.get("name") if isinstance(entry, Mapping) else None
+        where = f"{name}: rules[{named if isinstance(named, str) else index}]."
+        parsed = _validated(RuleTable, entry, where, problems)
+        if isinstance(parsed, RuleTable):
+            found = [where + problem for problem in rule_problems(parsed, canonical, registry)]
+            problems.extend(found)
+            if not found:
+                sound.append(entry)
+    return {**document, "rules": sound}
+
+
+def parse_kept(registry_document: str, policy_document: str) -> tuple[Registry, Policy]:
+    """The registry and the policy of kept documents (`Registry.document`, `Policy.document`), at the same versions.
+
+    Raises:
+        ValueError: not JSON, or (`RegistryError`) not what this version of the router takes.
+    """
+    registry = parse_registry({"registry.json": _table(registry_document)})
+    return registry, parse_policy(_table(policy_document), registry, name="policy.json")
+
+
+def _table(document: str) -> Document:
+    content = json.loads(document)
+    if not isinstance(content, dict):
+        raise ValueError("not an object")  # noqa: TRY004 - one exception for all bad documents
+    return content
 
 
 @dataclass(slots=True)
@@ -207,7 +252,11 @@ def _key(location: tuple[int | str, ...]) -> str:
     return text.removeprefix(".")
 
 
-def _fingerprint(content: Document) -> str:
-    """SHA-256 of canonical JSON: key order, comments, spacing and file boundaries do not count."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def _canonical(content: Document) -> str:
+    """Canonical JSON: key order, comments, spacing and file boundaries do not count."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+def _fingerprint(document: str) -> str:
+    """SHA-256 of canonical JSON."""
+    return hashlib.sha256(document.encode()).hexdigest()

@@ -5,10 +5,10 @@ Documents are validated in JSON mode, so a TOML file and a JSON body of the conf
 """
 
 from datetime import date
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
 
 from shared.domain.chat import Modality
 from shared.domain.features import Category
@@ -24,8 +24,23 @@ from shared.domain.models import (
     QualityPrior,
     Rates,
 )
-from shared.domain.policy import Policy, Preset, ServicePolicy, Weights
+from shared.domain.policy import Policy, Preset, ServicePolicy
 from shared.domain.security import SecurityLevel
+from shared.stores.registry_fields import (
+    Alias,
+    DeploymentId,
+    Factor,
+    Level,
+    ModelId,
+    Region,
+    Table,
+    Text,
+    Tokens,
+    Usd,
+    Zone,
+    money,
+)
+from shared.stores.rules_schema import MAX_RULES, LimitsTable, RuleTable, WeightsTable
 
 OVERALL = "overall"
 """The quality key that every model has."""
@@ -33,48 +48,10 @@ OVERALL = "overall"
 _QUALITY_KEYS = {OVERALL} | {category.value for category in Category if category is not Category.UNKNOWN}
 
 
-def _money(value: object) -> object:
-    """Prices are text in the file, so that none passes through a binary float."""
-    if not isinstance(value, str):
-        raise ValueError('write prices as text, such as "0.075"')  # noqa: TRY004  # pydantic collects ValueError only
-    try:
-        return Decimal(value)
-    except InvalidOperation:
-        raise ValueError("not a decimal number") from None
-
-
 def _quality_key(value: str) -> str:
     if value not in _QUALITY_KEYS:
         raise ValueError(f"must be one of {', '.join(sorted(_QUALITY_KEYS))}")
     return value
-
-
-def _level(value: object) -> object:
-    labels = {level.label: level for level in SecurityLevel}
-    if not isinstance(value, str) or value not in labels:
-        raise ValueError(f"must be one of {', '.join(labels)}")
-    return labels[value]
-
-
-Usd = Annotated[Decimal, BeforeValidator(_money), Field(ge=0, le=9999, max_digits=10, decimal_places=6)]
-"""USD, or USD per one million tokens."""
-Factor = Annotated[Decimal, BeforeValidator(_money), Field(gt=0, le=9, max_digits=4, decimal_places=3)]
-Level = Annotated[SecurityLevel, BeforeValidator(_level)]
-ModelId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")]
-DeploymentId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._@-]{0,119}$")]
-Alias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@/-]{0,119}$")]
-Region = Annotated[str, Field(pattern=r"^[a-z]+(-[a-z]+[0-9]{1,2})?$")]
-"""A Google Cloud location: ``global``, a multi-region (``us``, ``eu``) or a region such as ``europe-west4``."""
-Zone = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
-Tokens = Annotated[int, Field(ge=1, le=100_000_000)]
-Text = Annotated[str, Field(min_length=1, max_length=400)]
-Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
-
-
-class Table(BaseModel):
-    """Base of every table: strict types, unknown keys refused."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 class TierTable(Table):
@@ -230,20 +207,6 @@ class DeploymentTable(Table):
         )
 
 
-class WeightsTable(Table):
-    """``[presets.*]``: how much each factor counts."""
-
-    quality: Weight
-    cost: Weight
-    latency: Weight
-    reliability: Weight
-    load: Weight
-
-    def to_domain(self) -> Weights:
-        """The domain's weights."""
-        return Weights(**self.model_dump())
-
-
 class ServiceTable(Table):
     """``[default_service]`` and ``[services.*]``: the rules of a calling service."""
 
@@ -251,8 +214,9 @@ class ServiceTable(Table):
     deny_models: list[Alias] = Field(default_factory=list)
     residency: list[Zone] = Field(default_factory=list)
     max_level: Level = SecurityLevel.RESTRICTED
-    max_cost_usd: Annotated[Decimal, BeforeValidator(_money), Field(gt=0, le=1_000_000)] | None = None
+    max_cost_usd: Annotated[Decimal, BeforeValidator(money), Field(gt=0, le=1_000_000)] | None = None
     preset: Preset | None = None
+    limits: LimitsTable | None = None
 
     def to_domain(self, canonical: dict[str, str]) -> ServicePolicy:
         """The domain's rules; model names become the registry's ids."""
@@ -263,6 +227,7 @@ class ServiceTable(Table):
             max_level=self.max_level,
             max_cost_usd=self.max_cost_usd,
             preset=self.preset,
+            limits=None if self.limits is None else self.limits.to_domain(),
         )
 
 
@@ -281,6 +246,8 @@ class PolicyDocument(Table):
     services: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")], ServiceTable] = Field(
         default_factory=dict
     )
+    rules: Annotated[list[RuleTable], Field(max_length=MAX_RULES)] = Field(default_factory=list)
+    limits: LimitsTable = LimitsTable()
 
     def to_domain(self, version: str, canonical: dict[str, str]) -> Policy:
         """The domain's policy."""
@@ -296,4 +263,6 @@ class PolicyDocument(Table):
             default_max_output_tokens=self.default_max_output_tokens,
             cost_reference_usd=self.cost_reference_usd,
             latency_reference_ms=self.latency_reference_ms,
+            rules=tuple(rule.to_domain(canonical) for rule in self.rules),
+            limits=self.limits.to_domain(),
         )

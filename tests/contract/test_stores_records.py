@@ -192,7 +192,7 @@ async def test_a_writer_that_waits_for_another_holds_nothing_that_one_needs(
     first, second = batch(2)
     other = await psycopg.AsyncConnection.connect(postgres_dsn)
     async with other, asyncio.timeout(30):
-        await other.execute(_INSERT, (orjson.dumps([first], default=str).decode(),))
+        await other.execute(_INSERT, (orjson.dumps([first], default=str).decode(), "writer"))
         waiting = asyncio.create_task(PostgresRecordStore(pool, deadline_s=20).insert([second, first]))
         blocked = (
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -201,7 +201,7 @@ async def test_a_writer_that_waits_for_another_holds_nothing_that_one_needs(
             if await _query(pool, blocked) == [(1,)]:
                 break
             await asyncio.sleep(0.01)
-        await other.execute(_INSERT, (orjson.dumps([second], default=str).decode(),))
+        await other.execute(_INSERT, (orjson.dumps([second], default=str).decode(), "writer"))
         await other.commit()
 
         assert await waiting == 0

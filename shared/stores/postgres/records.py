@@ -1,17 +1,18 @@
 """The ledger in PostgreSQL: a batch of records with their attempts is one statement, so one round trip and atomic."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import orjson
 from psycopg import sql
 from psycopg.rows import TupleRow, tuple_row
 
 from shared.domain.chat import Usage
+from shared.domain.receipts import unplaced_body
 from shared.domain.record_bounds import storable
 from shared.domain.records import AttemptRecord, RequestRecord, RequestStatus
 from shared.stores.postgres.pool import PostgresPool
@@ -29,24 +30,28 @@ _SQL_TYPES: Mapping[Any, str] = {
 }
 """Field types that are one column each; usage, tags and attempts are taken apart."""
 _USAGE = tuple(field.name for field in fields(Usage))
+_RECEIPT = "receipt"
+"""The field that goes to a table of its own."""
 _COLUMN_NAMES = {"cost_usd": "cost_exact", "estimated": "usage_estimated"}
 """Fields whose column is called otherwise."""
 
 
 class PostgresRecordStore:
-    """`RecordStore` on the tables ``requests`` and ``attempts``.
+    """`RecordStore` on the tables ``requests`` and ``attempts``; receipts go to ``receipts``, chained.
 
     Args:
         pool: where the tables are.
         deadline_s: seconds within which a call is done or fails.
+        writer: names this process's chains of receipts; made up when not given.
     """
 
-    def __init__(self, pool: PostgresPool, *, deadline_s: float = 5.0) -> None:
+    def __init__(self, pool: PostgresPool, *, deadline_s: float = 5.0, writer: str | None = None) -> None:
         self._pool = pool
         self._deadline_s = deadline_s
+        self._writer = writer or str(uuid4())
 
     async def insert(self, records: Sequence[RequestRecord]) -> int:
-        """Write records with their attempts in one transaction; ids that are there already are left alone.
+        """Write records with their attempts and receipts in one transaction; ids that are there already are left alone.
 
         Texts and numbers that PostgreSQL could not hold are mended (`storable`). Measured: up to 500 records at a time
         is a good size.
@@ -60,10 +65,10 @@ class PostgresRecordStore:
         if not records:
             return 0
         # The first of each id, in order: two writers with the same ids in another order would lock each other out.
-        unique = {record.id: storable(record) for record in reversed(records)}
+        unique = {record.id: _with_body(storable(record)) for record in reversed(records)}
         payload = orjson.dumps([unique[request_id] for request_id in sorted(unique)], default=str).decode()
         async with self._pool.connection(timeout_s=self._deadline_s) as connection:
-            cursor = await connection.execute(_INSERT, (payload,), prepare=True)
+            cursor = await connection.execute(_INSERT, (payload, self._writer), prepare=True)
             row = await cursor.fetchone()
         return int(row[0]) if row is not None else 0
 
@@ -91,8 +96,13 @@ class PostgresRecordStore:
         return RequestRecord(**record, tags=tuple(sorted(row[-1].items())), attempts=tuple(attempts))
 
 
+def _with_body(record: RequestRecord) -> RequestRecord:
+    """The record with its receipt as the row's body."""
+    return record if record.receipt is None else replace(record, receipt=unplaced_body(record))
+
+
 def _plain_fields(cls: type[RequestRecord | AttemptRecord]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(cls) if field.type in _SQL_TYPES)
+    return tuple(field.name for field in fields(cls) if field.type in _SQL_TYPES and field.name != _RECEIPT)
 
 
 def _columns(cls: type[RequestRecord | AttemptRecord]) -> tuple[str, ...]:
@@ -148,11 +158,21 @@ _INSERT = (
             JOIN inserted ON inserted.id = incoming.id
             CROSS JOIN LATERAL jsonb_to_recordset(incoming.attempts) AS attempt({attempt})
             ON CONFLICT (request_id, number, request_start_time) DO NOTHING
+        ), decided AS (
+            SELECT incoming.*, %s || to_char(incoming.start_time AT TIME ZONE 'UTC', '"/"YYYY-MM') AS chain
+            FROM incoming
+            JOIN inserted ON inserted.id = incoming.id
+            WHERE incoming.receipt IS NOT NULL
+        ), chained AS (
+            SELECT append_receipts(
+                array_agg(chain), array_agg(id), array_agg(start_time), array_agg(tenant_id), array_agg(receipt))
+            FROM decided
+            HAVING count(*) > 0
         )
-        SELECT count(*) FROM inserted
+        SELECT (SELECT count(*) FROM inserted), (SELECT * FROM chained)
     """)
     .format(
-        incoming=_incoming(RequestRecord, "usage jsonb, tags jsonb, attempts jsonb"),
+        incoming=_incoming(RequestRecord, "usage jsonb, tags jsonb, attempts jsonb, receipt text"),
         columns=_names(_columns(RequestRecord)),
         fields=_names(_plain_fields(RequestRecord), "incoming"),
         usage=_usage_of("incoming"),
@@ -163,7 +183,8 @@ _INSERT = (
     )
     .as_bytes()
 )
-"""Attempts follow only the requests that were new: those of the others are there already."""
+"""Attempts and receipts follow only the requests that were new: those of the others are there already. Chains are
+locked when all requests are in, so a writer that waits for another's request holds no chain."""
 _SELECT_REQUEST = (
     sql.SQL("SELECT {}, tags FROM requests WHERE id = %s AND tenant_id = %s")
     .format(_names(_columns(RequestRecord)))
