@@ -233,11 +233,7 @@ async def _handle(
     started_s: float,
     span: Span,
 ) -> Reply:
-    principal = None
-    if route.permission is not None:
-        principal = await container.authenticator.authenticate(req.headers)
-        if not principal.may(route.permission):
-            raise errors.Forbidden(f"this needs the permission {route.permission.value}")
+    principal = await _principal(route, req, container)
     call = Call(
         container=container,
         route=route.name,
@@ -251,6 +247,19 @@ async def _handle(
         principal=principal,
     )
     return await route.handler(call)
+
+
+async def _principal(route: Route, req: Request, container: Container) -> Principal | None:
+    """The proven caller; on an open route also nobody."""
+    try:
+        principal = await container.authenticator.authenticate(req.headers)
+    except (errors.Unauthenticated, errors.DependencyUnavailable):
+        if route.permission is None:
+            return None
+        raise
+    if route.permission is not None and not principal.may(route.permission):
+        raise errors.Forbidden(f"this needs the permission {route.permission.value}")
+    return principal
 
 
 async def _body(req: Request, limit: int) -> bytes:

@@ -1,6 +1,7 @@
 """GET /health (liveness) and /health/ready (every dependency asked)."""
 
 from functions._edge import Call, Reply
+from shared.domain.identity import Permission
 from shared.services.readiness import Readiness
 
 _UNAVAILABLE = 503
@@ -13,17 +14,21 @@ async def health(call: Call) -> Reply:
 
 
 async def ready(call: Call) -> Reply:
-    """Say whether requests are taken, dependency by dependency."""
+    """Say whether requests are taken; to those who may read the administration, dependency by dependency."""
     readiness = await call.container.readiness.check()
     status = 200 if readiness.ready else _UNAVAILABLE
     headers = {} if readiness.ready else {"retry-after": "5"}
-    return Reply(_body(readiness), status=status, headers=headers)
+    detailed = call.principal is not None and call.principal.may(Permission.ADMIN_READ)
+    return Reply(_body(readiness) if detailed else {"status": _word(readiness)}, status=status, headers=headers)
+
+
+def _word(readiness: Readiness) -> str:
+    return "not_ready" if not readiness.ready else "degraded" if readiness.degraded else "ready"
 
 
 def _body(readiness: Readiness) -> dict[str, object]:
-    word = "not_ready" if not readiness.ready else "degraded" if readiness.degraded else "ready"
     return {
-        "status": word,
+        "status": _word(readiness),
         "dependencies": {
             d.name: {
                 "status": "ok" if d.ok else "unavailable",

@@ -47,6 +47,8 @@ from shared.stores.system import SystemClock, UuidIds
 from shared.telemetry import build_telemetry
 
 ROLE_NAME = "llm-router"
+_KEEP_RECORDS = frozenset({PostgresProbe.name, QueueProbe.name})
+"""Records go to the ledger or wait in the queue: with neither, nothing may be admitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
         routing=routing,
         records=records,
         receipts=ReceiptService(PostgresReceiptStore(pool), archive, parse_kept, shelf),
-        readiness=ReadinessService(probes, clock),
+        readiness=ReadinessService(probes, clock, either=_KEEP_RECORDS),
         maintenance=PostgresMaintenance(pool, clock),
         close=closing.aclose,
     )

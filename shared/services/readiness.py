@@ -25,11 +25,14 @@ class Readiness:
     """The answers of all dependencies."""
 
     dependencies: tuple[DependencyStatus, ...]
+    either: frozenset[str] = frozenset()
+    """Dependencies that stand in for each other: one of them must answer."""
 
     @property
     def ready(self) -> bool:
-        """Whether requests are taken: every required dependency answers."""
-        return all(d.ok for d in self.dependencies if d.required)
+        """Whether requests are taken: every required dependency answers, and one of those that replace each other."""
+        standing = [d.ok for d in self.dependencies if d.name in self.either]
+        return all(d.ok for d in self.dependencies if d.required) and (any(standing) or not standing)
 
     @property
     def degraded(self) -> bool:
@@ -43,15 +46,18 @@ class ReadinessService:
     Args:
         probes: one per dependency.
         clock: measures how long each took.
+        either: names of dependencies that stand in for each other.
     """
 
-    def __init__(self, probes: Sequence[Probe], clock: Clock) -> None:
+    def __init__(self, probes: Sequence[Probe], clock: Clock, either: frozenset[str] = frozenset()) -> None:
         self._probes = tuple(probes)
         self._clock = clock
+        self._either = either
 
     async def check(self) -> Readiness:
         """Ask all dependencies side by side; one that does not answer within 1.5 s is away."""
-        return Readiness(tuple(await asyncio.gather(*(self._ask(probe) for probe in self._probes))))
+        answers = await asyncio.gather(*(self._ask(probe) for probe in self._probes))
+        return Readiness(tuple(answers), self._either)
 
     async def _ask(self, probe: Probe) -> DependencyStatus:
         started = self._clock.monotonic()

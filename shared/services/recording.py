@@ -19,6 +19,8 @@ _BATCH = 200
 _LINGER_S = 0.02
 """How long the writer waits for company before it writes: bounds both the delay and the number of transactions."""
 _RETRY_S = 1.0
+_MOST_PENDING = 20_000
+"""Records kept in memory while nothing takes them; from then on no request is admitted that could not be recorded."""
 _LEDGER_BACK_OFF_S = 5.0
 """After a failed insert the spill is used directly for this long, so that a dead ledger costs no waiting."""
 
@@ -49,7 +51,13 @@ class RecordWriter:
         self._task = asyncio.create_task(self._run(), name="record-writer")
 
     def opened(self, record: RequestRecord) -> None:
-        """Note an admitted request."""
+        """Note an admitted request.
+
+        Raises:
+            DependencyUnavailable: neither ledger nor queue has taken records for so long that no more can be kept.
+        """
+        if len(self._pending) >= _MOST_PENDING:
+            raise DependencyUnavailable("requests cannot be recorded at the moment", retry_after_s=_LEDGER_BACK_OFF_S)
         self._journal.opened(record)
 
     def finished(self, record: RequestRecord) -> None:

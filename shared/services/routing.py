@@ -22,7 +22,7 @@ from shared.domain.features import RequestFeatures
 from shared.domain.models import Deployment, ModelProfile, ProviderKind
 from shared.domain.records import RequestRecord, RequestStatus
 from shared.ports import Clock, ModelProvider, Telemetry
-from shared.scoring.counterfactual import Change, nearest_change
+from shared.scoring.counterfactual import Change, turning_changes
 from shared.scoring.eligibility import ProviderLimit
 from shared.scoring.engine import Question
 from shared.scoring.receipt import Deliberation, deliberate, digest_of, receipt_text, within_bounds
@@ -62,11 +62,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A decision that nothing follows from: its digest, and the nearest change that would have turned it."""
+    """A decision that nothing follows from: its digest, and what would have turned it, the nearest first."""
 
     decision: Decision
     digest: str
-    change: Change | None
+    changes: tuple[Change, ...]
 
 
 class StreamedAnswer:
@@ -119,6 +119,9 @@ class StreamedAnswer:
             status = RequestStatus.SUCCESS
         except RouterError as failure:
             error, status = failure, RequestStatus.ERROR
+            raise
+        except Exception:
+            error, status = InternalError("a defect of the router"), RequestStatus.ERROR
             raise
         finally:
             await events.aclose()
@@ -210,8 +213,8 @@ class RoutingService:
         order = self._resolved(order)
         made = self._deliberate(order, _read(order))
         decision = self._decided(made, order)
-        change = await asyncio.to_thread(nearest_change, made)
-        return Preview(decision, digest_of(made, fast_canonical), change)
+        changes = await asyncio.to_thread(turning_changes, made)
+        return Preview(decision, digest_of(made, fast_canonical), changes)
 
     async def answer(self, order: Order) -> Answer:
         """Choose a model, call it and answer.

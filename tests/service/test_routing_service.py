@@ -7,6 +7,7 @@ import pytest
 from shared.domain.chat import ChatRequest, Finished, FinishReason, Message, Role, TextDelta, TextPart, Usage
 from shared.domain.errors import (
     DeadlineExceeded,
+    DependencyUnavailable,
     InternalError,
     ModelNotFound,
     NoEligibleModel,
@@ -289,6 +290,15 @@ async def test_a_caller_who_leaves_ends_the_call_and_pays_for_what_came(read):
     assert record.attempts[0].outcome == "cancelled"
 
 
+async def test_a_defect_in_a_stream_is_an_error_in_the_ledger():
+    world = World(ScriptedProvider({A_EU.id: [[TextDelta("Hel"), RuntimeError("bug")]]}))
+    answer = await world.service.open_stream(world.order(stream=True))
+    with pytest.raises(RuntimeError):
+        await drain(answer)
+    record = await world.record()
+    assert (record.status, record.error_code) == (RequestStatus.ERROR, InternalError.code)
+
+
 async def test_an_answer_without_content_still_finishes():
     provider = ScriptedProvider({A_EU.id: [[Finished(FinishReason.CONTENT_FILTER, "SAFETY", "hate")]]})
     world = World(provider)
@@ -348,6 +358,15 @@ async def test_a_worker_that_dies_in_the_call_leaves_an_abandoned_record():
     assert heir.store.by_id[R1].status is RequestStatus.ABANDONED
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_could_not_be_recorded_is_not_admitted(monkeypatch):
+    monkeypatch.setattr("shared.services.recording._MOST_PENDING", 1)
+    world = World()
+    await world.service.answer(world.order())
+    with pytest.raises(DependencyUnavailable):
+        await world.service.answer(world.order(request_id=rid(2)))
+    assert len(world.provider.calls) == 1
 
 
 async def test_one_record_that_no_store_takes_does_not_stop_the_others():

@@ -11,6 +11,7 @@ import pytest
 
 from infra.local import bootstrap
 from infra.local.bootstrap import Installation, SetupError
+from infra.local.environment import Directories
 
 
 @pytest.fixture(autouse=True)
@@ -147,3 +148,22 @@ def test_stop_says_when_the_stack_does_not_end(monkeypatch: pytest.MonkeyPatch) 
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(SetupError, match="does not end"):
             bootstrap.stop()
+
+
+def test_reset_removes_the_state_and_nothing_else(tmp_path: Path) -> None:
+    local = tmp_path / "local"
+    for name in ("postgres", "run", "mine"):
+        (local / name).mkdir(parents=True)
+        (local / name / "file").touch()
+    bootstrap.reset()
+    assert [path.name for path in local.iterdir()] == ["mine"]
+    (local / "mine" / "file").unlink()
+    (local / "mine").rmdir()
+    bootstrap.reset()
+    assert not local.exists()
+
+
+def test_reset_knows_every_directory_of_the_stack() -> None:
+    directories = Directories(Path("root"))
+    own = {directories.postgres, directories.redis, directories.azurite, directories.journal, directories.logs}
+    assert {path.name for path in own} <= set(bootstrap._STATE)

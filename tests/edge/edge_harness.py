@@ -1,0 +1,187 @@
+"""The door without a socket: a request's ASGI messages go in, the response's come out, and memory is behind it."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field, fields, replace
+from urllib.parse import urlsplit
+
+from azurefunctions.extensions.http.fastapi import Request
+
+from functions._edge import entry
+from functions.http import PREFIX, ROUTES
+from infra.local.hosting.routes import Route, RouteTable
+from shared.config import Settings
+from shared.container import Container
+from shared.security.easy_auth import EasyAuthAuthenticator
+from shared.services.readiness import ReadinessService
+from shared.stores.memory import ManualClock, MemoryJournal, MemoryRecordStore, MemorySpill, SequentialIds
+from shared.telemetry import RecordingTelemetry
+from tests.principals import TENANT, principal_header
+from tests.service.routing_doubles import ScriptedProvider, service
+from tests.unit.routing_builders import deployment, model, policy, registry
+
+ENVIRON = {
+    "POSTGRES_DSN": "postgresql://nowhere/router",
+    "REDIS_URL": "redis://nowhere",
+    "AzureWebJobsStorage": "UseDevelopmentStorage=true",
+    "VERTEX_PROJECT": "project",
+    "VERTEX_CREDENTIALS": "adc",
+    "ROUTER_TENANT_ID": TENANT,
+    "ROUTER_MAX_BODY_BYTES": "2048",
+}
+SHELF = registry((model("a", quality=0.9), deployment("a")), aliases={"a-latest": "a"})
+PROVED = principal_header()
+CHAT = {"model": "a", "messages": [{"role": "user", "content": "hello"}]}
+TABLE = RouteTable(Route(r.name, f"api/{PREFIX}/{r.path}", frozenset({r.method}), r) for r in ROUTES)
+
+
+@dataclass
+class Answer:
+    """A response as it left, message by message."""
+
+    messages: list = field(default_factory=list)
+
+    @property
+    def status(self):
+        return self.messages[0]["status"]
+
+    @property
+    def headers(self):
+        pairs = [(name.decode(), value.decode()) for name, value in self.messages[0]["headers"]]
+        assert len(dict(pairs)) == len(pairs), "a header was sent twice"
+        return dict(pairs)
+
+    @property
+    def body(self):
+        return b"".join(message.get("body", b"") for message in self.messages[1:])
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def error(self):
+        return self.json["error"]
+
+    @property
+    def events(self):
+        """Server-sent events as (name or None, payload); `[DONE]` stays a string."""
+        found = []
+        for block in self.body.decode().split("\n\n"):
+            lines = dict(line.split(": ", 1) for line in block.splitlines())
+            if lines:
+                data = lines["data"]
+                found.append((lines.get("event"), data if data == "[DONE]" else json.loads(data)))
+        return found
+
+
+class Caller:
+    """The other end of the connection.
+
+    Args:
+        chunks: the request's body, as it arrives.
+        vanishes: the connection breaks before the body is complete.
+        leaves_after: the caller is gone once it has this many messages of the answer.
+        spec_version: of ASGI; servers before 2.4 tell of a caller who left by `receive`, later ones by a failing `send`.
+    """
+
+    def __init__(self, chunks=(b"",), *, vanishes=False, leaves_after=None, spec_version="2.4"):
+        self.spec_version = spec_version
+        self.answer = Answer()
+        self.chunks_read = 0
+        self._chunks = list(chunks)
+        self._vanishes = vanishes
+        self._leaves_after = leaves_after
+        self._left = asyncio.Event()
+        if leaves_after == 0:
+            self._left.set()
+
+    async def receive(self):
+        if self._chunks:
+            self.chunks_read += 1
+            body = self._chunks.pop(0)
+            return {"type": "http.request", "body": body, "more_body": bool(self._chunks) or self._vanishes}
+        if not self._vanishes:
+            await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message):
+        if self._left.is_set():
+            if self.spec_version >= "2.4":
+                raise BrokenPipeError
+            return
+        self.answer.messages.append(message)
+        if self._leaves_after == len(self.answer.messages):
+            self._left.set()
+
+
+class Edge:
+    """Everything behind the door, and ways to knock at it."""
+
+    def __init__(self, provider=None, *, environ=(), probes=(), authenticator=None):
+        self.clock = ManualClock()
+        self.telemetry = RecordingTelemetry()
+        self.store, self.spill, self.journal = MemoryRecordStore(), MemorySpill(), MemoryJournal()
+        self.provider = provider or ScriptedProvider()
+        routing, self.writer = service(
+            self.provider,
+            SHELF,
+            policy(),
+            clock=self.clock,
+            store=self.store,
+            spill=self.spill,
+            journal=self.journal,
+            telemetry=self.telemetry,
+        )
+        known = {
+            "settings": Settings.from_env({**ENVIRON, **dict(environ)}),
+            "clock": self.clock,
+            "ids": SequentialIds(),
+            "telemetry": self.telemetry,
+            "authenticator": authenticator or EasyAuthAuthenticator(enabled=True, tenant_id=TENANT),
+            "shelf": routing._shelf,
+            "routing": routing,
+            "records": self.writer,
+            "readiness": ReadinessService(probes, self.clock),
+            "maintenance": self.store,
+            "close": self.writer.aclose,
+        }
+        # What the routes of these tests do not touch is not there.
+        self.container = Container(**{f.name: known.get(f.name) for f in fields(Container)})
+
+    async def records(self):
+        """The ledger's rows, once the background writer has written them."""
+        self.writer.start()
+        await self.writer.aclose()
+        return list(self.store.by_id.values())
+
+    async def get(self, path, headers=PROVED):
+        return await self.send("GET", path, headers=headers)
+
+    async def post(self, path, body, headers=PROVED, **more):
+        """Sends a body, a JSON value or bytes."""
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"content-type": "application/json", **headers}
+        return await self.send("POST", path, Caller([raw], **more), headers=headers)
+
+    async def send(self, method, path, caller=None, *, headers=()):
+        match = TABLE.match(method, f"/api/{PREFIX}/{urlsplit(path).path}")
+        assert match is not None, f"{method} {path} is no route"
+        return await self.knock(match.target, caller, headers=headers, path_params=match.path_params)
+
+    async def knock(self, route, caller=None, *, headers=(), path_params=(), handler=None):
+        """Calls a route's function, as the runtime does, and its response, as the server does."""
+        caller = caller or Caller()
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": caller.spec_version},
+            "method": route.method,
+            "path": f"/api/{PREFIX}/{route.path}",
+            "query_string": b"",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in dict(headers).items()],
+            "path_params": dict(path_params),
+        }
+        respond = entry(route if handler is None else replace(route, handler=handler))
+        response = await respond(Request(scope, caller.receive))
+        await response(scope, caller.receive, caller.send)
+        return caller.answer

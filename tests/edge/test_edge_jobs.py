@@ -1,0 +1,86 @@
+"""Queue and timer functions behind their door: what is done, what the host hears of a failure, what is traced."""
+
+import azure.functions as func
+import pytest
+
+from functions import queues, timers
+from shared import container
+from shared.domain.errors import DependencyUnavailable
+from shared.domain.record_codec import encode
+from shared.domain.records import RequestStatus
+from tests.edge.edge_harness import ENVIRON
+from tests.stores_builders import record
+
+
+def body_of(function):
+    """The function that the runtime calls."""
+    return function._function.get_user_function()
+
+
+def store(body):
+    return body_of(queues.store_spilled_records)(msg=func.QueueMessage(body=body))
+
+
+async def test_spilled_records_are_stored_once_however_often_the_message_comes(edge):
+    first, second = record(), record()
+    message = encode([first, second]).encode()
+    await store(message)
+    await store(message)
+    assert set(edge.store.by_id) == {first.id, second.id}
+    assert [(span.name, span.success) for span in edge.telemetry.requests] == [("store_spilled_records", True)] * 2
+
+
+async def test_while_the_ledger_is_away_the_message_goes_back_to_the_queue(edge):
+    edge.store.away = True
+    with pytest.raises(DependencyUnavailable):
+        await store(encode([record()]).encode())
+    (span,) = edge.telemetry.requests
+    assert span.error_code == "dependency_unavailable"
+    assert edge.telemetry.events()["job_failed"] == [
+        {"job": "store_spilled_records", "error": "dependency_unavailable"}
+    ]
+
+
+@pytest.mark.parametrize("message", [b"canary-4711", b"[]", b'{"v": 99, "records": []}', b'{"v": 1}'])
+async def test_a_message_that_cannot_be_read_fails_with_its_class_in_the_log_and_no_content(edge, message):
+    with pytest.raises(ValueError):
+        await store(message)
+    (line,) = edge.telemetry.events()["job_failed"]
+    assert line["error"] in {"ValueError", "JSONDecodeError"}
+    assert "canary" not in str(edge.telemetry.logs)
+    assert edge.store.by_id == {}
+
+
+async def test_the_recovery_timer_writes_what_a_dead_process_left(edge):
+    dead = type(edge.journal)(edge.journal._machine)
+    left = record(status=RequestStatus.SUCCESS)
+    dead.finished(left)
+    dead.die()
+    timer = body_of(timers.recover_records)
+    await timer(timer=func.timer.TimerRequest(past_due=True))
+    await timer(timer=func.timer.TimerRequest(past_due=False))
+    assert list(edge.store.by_id) == [left.id]
+
+
+@pytest.mark.parametrize("name", ["recover_records", "prepare_partitions"])
+async def test_a_timer_that_fails_says_so_to_the_host(edge, name):
+    edge.store.away = edge.spill.away = True
+    dead = type(edge.journal)(edge.journal._machine)
+    dead.finished(record())
+    dead.die()
+    with pytest.raises(DependencyUnavailable):
+        await body_of(getattr(timers, name))(timer=func.timer.TimerRequest())
+    (span,) = edge.telemetry.requests
+    assert (span.name, span.error_code) == (name, "dependency_unavailable")
+
+
+async def test_a_job_without_a_container_fails_and_is_run_again_by_the_host(monkeypatch):
+    async def build(settings):
+        raise OSError("no journal directory")
+
+    for name, value in ENVIRON.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(container, "_building", None)
+    monkeypatch.setattr(container, "build", build)
+    with pytest.raises(OSError, match="journal"):
+        await store(b"{}")

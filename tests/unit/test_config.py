@@ -1,0 +1,219 @@
+"""Settings: what each variable becomes, what does not fit, and that no message quotes a value."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.local.environment import Directories, Ports, function_app_environment
+from shared.config import REGISTRY_DIRECTORY, Settings, SettingsError
+
+CANARY = "canary-4711-secret"
+TENANT = "4f1c0a9e-0000-4000-8000-000000000001"
+PRODUCTION = {
+    "POSTGRES_DSN": "postgresql://db.example/router",
+    "REDIS_URL": "rediss://cache.example:6380/0",
+    "AzureWebJobsStorage__accountName": "store",
+    "VERTEX_PROJECT": "project",
+    "GOOGLE_WIF_AUDIENCE": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
+    "GOOGLE_WIF_SCOPE": "api://router/.default",
+    "ROUTER_TENANT_ID": TENANT,
+}
+LOCAL = {**PRODUCTION, "ROUTER_ENVIRONMENT": "local"}
+
+
+def refusal(environ):
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(environ)
+    assert caught.value.__cause__ is None
+    return str(caught.value)
+
+
+def without(environ, *names):
+    return {name: value for name, value in environ.items() if name not in names}
+
+
+def test_the_least_that_production_needs_is_strict_by_default():
+    settings = Settings.from_env(PRODUCTION)
+    assert (settings.environment, settings.auth, settings.vertex_credentials) == ("production", "easy_auth", "entra")
+    assert settings.easy_auth_enabled is False
+    assert settings.swa_enabled is False
+    assert settings.registry_directories == (REGISTRY_DIRECTORY,)
+    assert settings.cors_origins == ()
+    assert settings.service_names == {}
+    assert settings.telemetry_sampling == 1.0
+    assert (settings.max_body_bytes, settings.deadline_s) == (20 * 1024 * 1024, 120.0)
+    assert settings.sts_url == "https://sts.googleapis.com/v1/token"
+
+
+def test_what_the_local_stack_sets_fits():
+    settings = Settings.from_env(function_app_environment(Ports(), Directories()))
+    assert (settings.environment, settings.auth, settings.vertex_credentials) == ("local", "development", "anonymous")
+    assert settings.vertex_grpc_endpoint == "127.0.0.1:18090"
+    assert settings.registry_directories[0] == Path("shared/registry")
+
+
+TABLE = [
+    ("ROUTER_ENVIRONMENT", "local", "environment", "local"),
+    ("ROUTER_AUTH", "development", "auth", "development"),
+    ("WEBSITE_AUTH_ENABLED", "True", "easy_auth_enabled", True),
+    ("WEBSITE_AUTH_ENABLED", "false", "easy_auth_enabled", False),
+    ("ROUTER_TENANT_ID", "other-tenant", "tenant_id", "other-tenant"),
+    ("ROUTER_SERVICE_NAMES", "AAA-1=shop, bbb=mail,", "service_names", {"aaa-1": "shop", "bbb": "mail"}),
+    ("ROUTER_SWA_ENABLED", "true", "swa_enabled", True),
+    ("POSTGRES_DSN", "postgresql://x/y", "postgres_dsn", "postgresql://x/y"),
+    ("POSTGRES_ENTRA_AUTH", "1", "postgres_entra", True),
+    ("REDIS_URL", "redis://x", "redis_url", "redis://x"),
+    ("AzureWebJobsStorage", "UseDevelopmentStorage=true", "storage_connection_string", "UseDevelopmentStorage=true"),
+    ("AzureWebJobsStorage__accountName", "other", "storage_account", "other"),
+    ("VERTEX_PROJECT", "p2", "vertex_project", "p2"),
+    ("VERTEX_GRPC_ENDPOINT", "127.0.0.1:1", "vertex_grpc_endpoint", "127.0.0.1:1"),
+    ("VERTEX_HTTP_ENDPOINT", "http://127.0.0.1:1", "vertex_http_endpoint", "http://127.0.0.1:1"),
+    ("VERTEX_CREDENTIALS", "adc", "vertex_credentials", "adc"),
+    ("GOOGLE_WIF_AUDIENCE", "//a", "wif_audience", "//a"),
+    ("GOOGLE_WIF_SCOPE", "s", "wif_scope", "s"),
+    ("GOOGLE_WIF_SERVICE_ACCOUNT", "r@p.iam.gserviceaccount.com", "wif_service_account", "r@p.iam.gserviceaccount.com"),
+    ("GOOGLE_STS_URL", "http://127.0.0.1:1/token", "sts_url", "http://127.0.0.1:1/token"),
+    (
+        "APPLICATIONINSIGHTS_CONNECTION_STRING",
+        "InstrumentationKey=k",
+        "telemetry_connection_string",
+        "InstrumentationKey=k",
+    ),
+    ("ROUTER_TELEMETRY_SAMPLING", "0.25", "telemetry_sampling", 0.25),
+    ("ROUTER_JOURNAL_DIR", "a/b", "journal_directory", Path("a/b")),
+    ("ROUTER_REGISTRY_DIR", "a, b", "registry_directories", (Path("a"), Path("b"))),
+    ("ROUTER_MAX_BODY_BYTES", "1024", "max_body_bytes", 1024),
+    ("ROUTER_DEADLINE_S", "12.5", "deadline_s", 12.5),
+    (
+        "ROUTER_CORS_ORIGINS",
+        "https://a.example, http://[::1]:4280",
+        "cors_origins",
+        ("https://a.example", "http://[::1]:4280"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("variable", "text", "name", "value"), TABLE, ids=[f"{row[0]}={row[1]}" for row in TABLE])
+def test_what_a_variable_becomes(variable, text, name, value):
+    assert getattr(Settings.from_env({**LOCAL, variable: text}), name) == value
+
+
+def test_every_variable_is_in_the_table():
+    assert {field.alias for field in Settings.model_fields.values()} == {row[0] for row in TABLE}
+
+
+@pytest.mark.parametrize("variable", ["POSTGRES_DSN", "REDIS_URL", "VERTEX_PROJECT"])
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_required_variable_is_missed_by_name_and_an_empty_one_counts_as_missing(variable, empty):
+    environ = {**LOCAL, variable: ""} if empty else without(LOCAL, variable)
+    assert refusal(environ) == f"{variable}: Field required"
+
+
+def test_all_that_is_missing_is_said_at_once():
+    message = refusal({})
+    assert all(name in message for name in ("POSTGRES_DSN", "REDIS_URL", "VERTEX_PROJECT"))
+
+
+BAD = [
+    ("ROUTER_ENVIRONMENT", CANARY),
+    ("ROUTER_AUTH", CANARY),
+    ("WEBSITE_AUTH_ENABLED", CANARY),
+    ("ROUTER_TENANT_ID", f"{CANARY} "),
+    ("ROUTER_SERVICE_NAMES", CANARY),
+    ("ROUTER_SERVICE_NAMES", f"{CANARY}="),
+    ("ROUTER_SERVICE_NAMES", f"a=b={CANARY}"),
+    ("ROUTER_SERVICE_NAMES", f"a={CANARY};b"),
+    ("ROUTER_SERVICE_NAMES", f"a={CANARY},A=x"),
+    ("ROUTER_SWA_ENABLED", CANARY),
+    ("POSTGRES_ENTRA_AUTH", CANARY),
+    ("VERTEX_CREDENTIALS", CANARY),
+    ("ROUTER_TELEMETRY_SAMPLING", "1.1"),
+    ("ROUTER_TELEMETRY_SAMPLING", "nan"),
+    ("ROUTER_TELEMETRY_SAMPLING", CANARY),
+    ("ROUTER_REGISTRY_DIR", ","),
+    ("ROUTER_MAX_BODY_BYTES", "1023"),
+    ("ROUTER_MAX_BODY_BYTES", "104857601"),
+    ("ROUTER_MAX_BODY_BYTES", CANARY),
+    ("ROUTER_DEADLINE_S", "0"),
+    ("ROUTER_DEADLINE_S", "230.1"),
+    ("ROUTER_DEADLINE_S", "inf"),
+    ("ROUTER_DEADLINE_S", CANARY),
+    ("ROUTER_CORS_ORIGINS", "*"),
+    ("ROUTER_CORS_ORIGINS", f"https://{CANARY}/"),
+    ("ROUTER_CORS_ORIGINS", CANARY),
+    ("ROUTER_CORS_ORIGINS", f"https://{CANARY},null"),
+]
+
+
+@pytest.mark.parametrize(("variable", "text"), BAD)
+def test_what_does_not_fit_is_refused_by_name_and_never_quoted(variable, text):
+    message = refusal({**LOCAL, variable: text})
+    assert variable in message
+    assert CANARY not in message
+
+
+def test_values_of_variables_that_fit_are_not_quoted_either():
+    secrets = {name: f"https://{CANARY}" for name in LOCAL if name not in {"ROUTER_ENVIRONMENT", "ROUTER_TENANT_ID"}}
+    assert CANARY not in refusal({**LOCAL, **secrets, "ROUTER_AUTH": "none"})
+    assert CANARY not in refusal({**PRODUCTION, **secrets, "ROUTER_AUTH": "development"})
+
+
+RULES = [
+    ({"ROUTER_AUTH": "development"}, "ROUTER_AUTH"),
+    ({"VERTEX_CREDENTIALS": "anonymous"}, "VERTEX_CREDENTIALS"),
+    ({"VERTEX_GRPC_ENDPOINT": "vertex.example:443"}, "VERTEX_GRPC_ENDPOINT"),
+    ({"VERTEX_HTTP_ENDPOINT": "http://vertex.example"}, "VERTEX_HTTP_ENDPOINT"),
+    ({"GOOGLE_STS_URL": "http://sts.example/token"}, "GOOGLE_STS_URL"),
+]
+
+
+@pytest.mark.parametrize(("changes", "variable"), RULES, ids=[row[1] for row in RULES])
+def test_production_refuses_what_only_a_developer_may_have(changes, variable):
+    message = refusal({**PRODUCTION, **changes})
+    assert message.startswith(variable)
+    assert message.endswith("works only with ROUTER_ENVIRONMENT=local")
+    assert Settings.from_env({**LOCAL, **changes}).environment == "local"
+
+
+def test_production_may_reach_vertex_elsewhere_over_tls():
+    settings = Settings.from_env({**PRODUCTION, "VERTEX_HTTP_ENDPOINT": "HTTPS://vertex.internal"})
+    assert settings.vertex_http_endpoint == "HTTPS://vertex.internal"
+
+
+def test_easy_auth_needs_to_know_whose_tokens_count():
+    rule = "ROUTER_AUTH=easy_auth needs ROUTER_TENANT_ID"
+    assert refusal(without(PRODUCTION, "ROUTER_TENANT_ID")) == rule
+    assert refusal({**without(LOCAL, "ROUTER_TENANT_ID"), "WEBSITE_AUTH_ENABLED": "True"}) == rule
+    # Off and local: every caller is refused, so no tenant is needed.
+    assert Settings.from_env(without(LOCAL, "ROUTER_TENANT_ID")).tenant_id is None
+
+
+@pytest.mark.parametrize("missing", ["GOOGLE_WIF_AUDIENCE", "GOOGLE_WIF_SCOPE"])
+def test_entra_federation_needs_both_of_its_settings(missing):
+    assert refusal(without(LOCAL, missing)) == "VERTEX_CREDENTIALS=entra needs GOOGLE_WIF_AUDIENCE and GOOGLE_WIF_SCOPE"
+    assert Settings.from_env({**without(LOCAL, missing), "VERTEX_CREDENTIALS": "adc"}).vertex_credentials == "adc"
+
+
+def test_storage_is_reached_one_way_or_the_other():
+    nowhere = without(LOCAL, "AzureWebJobsStorage__accountName")
+    assert refusal(nowhere) == "set AzureWebJobsStorage or AzureWebJobsStorage__accountName"
+    settings = Settings.from_env({**nowhere, "AzureWebJobsStorage": "UseDevelopmentStorage=true"})
+    assert settings.storage_connection_string == "UseDevelopmentStorage=true"
+
+
+def test_all_broken_rules_are_said_at_once():
+    message = refusal({**PRODUCTION, "ROUTER_AUTH": "development", "VERTEX_CREDENTIALS": "anonymous"})
+    assert message == (
+        "ROUTER_AUTH=development works only with ROUTER_ENVIRONMENT=local; "
+        "VERTEX_CREDENTIALS=anonymous works only with ROUTER_ENVIRONMENT=local"
+    )
+
+
+def test_other_programs_variables_are_nothing_to_us():
+    foreign = {"environment": "local", "auth": "development", "tenant_id": "x", "PATH": "/bin"}
+    assert Settings.from_env({**PRODUCTION, **foreign}) == Settings.from_env(PRODUCTION)
+
+
+def test_settings_do_not_change():
+    with pytest.raises(ValueError, match="frozen"):
+        Settings.from_env(PRODUCTION).auth = "development"
