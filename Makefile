@@ -28,12 +28,11 @@ stop: python ## stop the stack that runs from this checkout
 
 .PHONY: logs
 logs: ## follow the logs of the running stack
-	@tail -n 20 -F .local/logs/*.log
+	@tail -n 20 -F "$${ROUTER_LOCAL_DIR:-.local}"/logs/*.log
 
 .PHONY: reset
-reset: stop ## stop, and remove all local state (.local); installed packages stay
-	@rm -rf .local
-	@echo "Local state removed."
+reset: python ## stop, and remove all local state (.local); installed packages stay
+	@$(PYTHON) infra/local/bootstrap.py reset
 
 .PHONY: test
 test: setup ## run all tests, with coverage of shared/ and functions/

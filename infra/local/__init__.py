@@ -1,1 +1,1 @@
-"""The local stack: a supervisor, a host for the Function App, and a Vertex AI simulator. Nothing in `shared` knows it."""
+"""The local stack: a supervisor, a host for the Function App, and a Vertex AI simulator. `shared` knows none of it."""

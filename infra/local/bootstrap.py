@@ -2,6 +2,7 @@
 
     python3.11 infra/local/bootstrap.py setup [--python-only]    install what changed since the last time
     python3.11 infra/local/bootstrap.py stop                     end the stack that runs from this checkout
+    python3.11 infra/local/bootstrap.py reset                    end it and remove its state
 
 What was installed is stamped with a digest of the files that ask for it; with the stamps right, `setup` takes no time.
 """
@@ -23,6 +24,8 @@ VENV = REPOSITORY / ".venv"
 LOCAL = REPOSITORY / (os.environ.get("ROUTER_LOCAL_DIR") or ".local")
 LOCK_PATH = LOCAL / "run" / "stack.lock"
 _NODE_PROJECT = REPOSITORY / "infra" / "local"
+# What the stack (environment.Directories), this file and `make lock` keep below LOCAL.
+_STATE = ("azurite", "journal", "lock", "logs", "postgres", "redis", "run", "simulator")
 _OLDEST_NODE = 20
 _STOP_DEADLINE_S = 40.0
 _PROGRESS_INTERVAL_S = 20.0
@@ -217,15 +220,36 @@ def stop() -> None:
         raise SetupError("The running stack does not end. Stop it where it was started, then try again.")
 
 
+def reset() -> None:
+    """Ends the stack and removes its state, and nothing else that somebody may keep in the same directory.
+
+    Raises:
+        SetupError: the stack does not end, or the state belongs to another user.
+    """
+    stop()
+    for name in _STATE:
+        try:
+            shutil.rmtree(LOCAL / name)
+        except FileNotFoundError:
+            continue
+        except PermissionError as refused:
+            raise SetupError(f"{refused.filename} belongs to another user. Run `sudo make reset`.") from refused
+    with suppress(OSError):
+        LOCAL.rmdir()
+    print(f"The local state in {LOCAL} is removed.")
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Prepares this checkout.")
-    parser.add_argument("action", choices=["setup", "stop"])
+    parser.add_argument("action", choices=["setup", "stop", "reset"])
     parser.add_argument("--python-only", action="store_true", help="without Azurite, for the linters")
     chosen = parser.parse_args()
     try:
         if chosen.action == "stop":
             stop()
+        elif chosen.action == "reset":
+            reset()
         else:
             setup(python_only=chosen.python_only)
     except SetupError as failure:

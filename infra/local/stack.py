@@ -127,15 +127,20 @@ def wait_serving(port: int, deadline_s: float) -> tuple[bool, str]:
     return is_ready, f"http://{HOST}:{port}{READY_PATH} says {answer[0] or 'nothing'}: {answer[1][:1000]}"
 
 
-def _closing_lines(app: FunctionApp, started_at: float) -> str:
+def _closing_lines(app: FunctionApp, directories: Directories, started_at: float) -> str:
     api = f"{app.base_url}/api/v1"
     is_ready, answer = wait_serving(app.port, _READY_DEADLINE_S)
     first = f"Ready in {time.monotonic() - started_at:.1f} s: {api}" if is_ready else answer
     return (
         f"{first}\n"
-        "Ctrl-C stops everything. State stays in .local until `make reset`; `make logs` follows the logs. Try it:\n"
+        f"Ctrl-C stops everything. State stays in {_short(directories.root)} until `make reset`; "
+        f"logs are in {_short(directories.logs)} (`make logs`). Try it:\n"
         f"  curl -s {api}/route -H 'content-type: application/json' -d '{_QUESTION}'"
     )
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path)
 
 
 class _Signals:
@@ -167,7 +172,7 @@ def _serve(ports: Ports, workers: int, directories: Directories, signals: _Signa
         func = core_tools(os.environ)
         app = FunctionApp(directories.journal, directories.logs, ports.function_app, settings, workers, func)
         supervisor.start([app])
-        say(_closing_lines(app, started_at))
+        say(_closing_lines(app, directories, started_at))
         supervisor.watch()
     finally:
         signals.is_stopping = True
