@@ -23,3 +23,12 @@ async def prepare_partitions(timer: func.TimerRequest) -> None:
     del timer
     async with job("prepare_partitions") as container:
         await container.maintenance.prepare_partitions()
+
+
+@blueprint.function_name("note_receipt_heads")
+@blueprint.timer_trigger(arg_name="timer", schedule="0 */5 * * * *", use_monitor=True)
+async def note_receipt_heads(timer: func.TimerRequest) -> None:
+    """Log where the chains of receipts end, outside the database that holds them."""
+    del timer
+    async with job("note_receipt_heads") as container:
+        await container.receipts.note_heads()

@@ -139,7 +139,7 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
         shelf=shelf,
         routing=routing,
         records=records,
-        receipts=ReceiptService(PostgresReceiptStore(pool), archive, parse_kept, shelf),
+        receipts=ReceiptService(PostgresReceiptStore(pool), archive, parse_kept, shelf, clock, telemetry),
         readiness=ReadinessService(probes, clock, either=_KEEP_RECORDS),
         maintenance=PostgresMaintenance(pool, clock),
         close=closing.aclose,

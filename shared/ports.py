@@ -14,7 +14,7 @@ from typing import Protocol
 from shared.domain.chat import ChatRequest, StreamEvent
 from shared.domain.identity import Principal
 from shared.domain.models import Deployment, ModelProfile
-from shared.domain.receipts import ChainSection, ReceiptRow
+from shared.domain.receipts import ChainHead, ChainSection, ReceiptRow
 from shared.domain.records import RequestRecord
 
 
@@ -140,6 +140,14 @@ class ReceiptStore(Protocol):
 
     async def section(self, chain: str, *, first: int, last: int) -> ChainSection:
         """The rows of a chain from one sequence to another, of all tenants, and its head, as of one instant.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def heads(self, *, since: datetime) -> Sequence[ChainHead]:
+        """The heads of all chains of the month (UTC) of `since` and later ones.
 
         Raises:
             DependencyUnavailable: the store is away.

@@ -105,7 +105,9 @@ def registries(draw: st.DrawFn) -> Registry:
 
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
-    shop = ServicePolicy(max_level=draw(levels), residency=draw(zones), preset=draw(st.none() | st.sampled_from(Preset)))
+    shop = ServicePolicy(
+        max_level=draw(levels), residency=draw(zones), preset=draw(st.none() | st.sampled_from(Preset))
+    )
     return Policy(
         version="policy-1",
         presets=PRESETS,
@@ -127,5 +129,3 @@ def deliberations(draw: st.DrawFn) -> Deliberation:
     snapshot = Snapshot(shelf, draw(policies()), draw(instants), seen)
     number = draw(st.floats(0, 1, exclude_max=True))
     return deliberate(draw(questions), snapshot, number, lambda _profile, where: refused.get(where.id))
-
-

@@ -22,7 +22,7 @@ from shared.domain.decisions import Candidate, Decision
 from shared.domain.errors import RouterError
 from shared.domain.features import RequestFeatures
 from shared.domain.models import Deployment, ModelProfile, Registry
-from shared.domain.pricing import rates_for
+from shared.domain.pricing import quoted_period
 from shared.domain.records import RequestRecord
 
 _FINISH = {FinishReason.REFUSAL: "content_filter", FinishReason.ERROR: "stop"}
@@ -359,7 +359,7 @@ def models_body(registry: Registry, day: date, autos: Sequence[str]) -> dict[str
 def model_body(profile: ModelProfile, deployments: Sequence[Deployment], day: date) -> dict[str, Any]:
     """OpenAI's model object with what the router knows beside it."""
     can = profile.capabilities
-    rates = rates_for(profile, day=day, prompt_tokens=0, region="")
+    rates = quoted_period(profile, day).tiers[0].rates
     available = profile.lifecycle.available_from
     return {
         "id": profile.id,

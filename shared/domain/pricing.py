@@ -53,6 +53,16 @@ def period_on(profile: ModelProfile, day: date) -> PricePeriod:
     return current
 
 
+def quoted_period(profile: ModelProfile, day: date) -> PricePeriod:
+    """The period in force on a UTC day, or the first one where none is yet: a model may be listed before it comes."""
+    started = [period for period in profile.prices if period.effective_from <= day]
+    return max(started, key=_start) if started else min(profile.prices, key=_start)
+
+
+def _start(period: PricePeriod) -> date:
+    return period.effective_from
+
+
 def rates_for(profile: ModelProfile, *, day: date, prompt_tokens: int, region: str) -> Rates:
     """The rates that apply to a request: period by date, tier by whole prompt length, factor by region.
 

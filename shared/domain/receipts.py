@@ -8,7 +8,7 @@ first row follows 32 zero bytes. The chain's head is kept apart, so a row that i
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -68,11 +68,20 @@ class ChainCheck:
 
 def chain_of(writer: str, start_time: datetime) -> str:
     """The chain of a writer's receipts for the month (UTC) in which a request started."""
-    return f"{writer}/{start_time.astimezone(UTC):%Y-%m}"
+    return f"{writer}/{month_of(start_time)}"
 
 
-def unplaced_body(record: RequestRecord) -> str:
+def month_of(instant: datetime) -> str:
+    """The month (UTC) at the end of a chain's name; as texts, later ones are greater."""
+    return f"{instant.astimezone(UTC):%Y-%m}"
+
+
+def unplaced_body(record: RequestRecord, dump: Callable[[Any], bytes] = canonical) -> str:
     """A row's body but for its place: the request, its receipt and its outcome.
+
+    Args:
+        record: with its receipt.
+        dump: writes canonical JSON, perhaps faster.
 
     Raises:
         ValueError: the record has no receipt.
@@ -87,7 +96,7 @@ def unplaced_body(record: RequestRecord) -> str:
     }
     request = {"id": record.id, "start": _instant(record.start_time), "tenant": record.tenant_id}
     # The receipt is canonical already: it stands between its neighbours in the order of their keys.
-    return f'{{"decision":{record.receipt},"outcome":{_text(outcome)},"request":{_text(request)}}}'
+    return f'{{"decision":{record.receipt},"outcome":{dump(outcome).decode()},"request":{dump(request).decode()}}}'
 
 
 def placed_body(chain: str, sequence: int, unplaced: str) -> str:
@@ -126,7 +135,7 @@ def check_section(row: ReceiptRow, section: ChainSection, *, first: int, last: i
         last: the last one.
     """
     head = section.head
-    last = max(row.sequence, last if head is None else min(last, head.sequence))
+    last = min(last, max(row.sequence, 0 if head is None else head.sequence))
     faults = [(row.sequence, fault) for fault in row_faults(row)]
     faults += _link_faults(section.rows, first, last)
     if head is None:

@@ -6,6 +6,7 @@ stands on the scales. The choice is drawn from ``(1 - e) * softmax(score / T) + 
 every decision has an exact propensity; with ``T = 0`` and ``e = 0`` the highest score wins outright.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -196,9 +197,10 @@ def _propensities(
         greedy = np.zeros(len(places))
         greedy[0] = 1.0
     else:
-        with np.errstate(over="ignore"):  # a temperature next to zero: the exponent is minus infinity, the share 0
-            exponentials = np.exp((scores[places] - scores[places[0]]) / policy.temperature)
-        greedy = exponentials / exponentials.sum()
+        # Not numpy's exp and sum: their last bit may depend on the processor, and a receipt must replay anywhere.
+        best = float(scores[places[0]])
+        exponentials = [math.exp((float(score) - best) / policy.temperature) for score in scores[places]]
+        greedy = np.array(exponentials) / math.fsum(exponentials)
     propensity = np.zeros(len(ranked))
     propensity[places] = (1.0 - policy.exploration) * greedy + policy.exploration / len(places)
     return propensity

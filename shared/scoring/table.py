@@ -16,7 +16,7 @@ import numpy.typing as npt
 from shared.domain.chat import Modality
 from shared.domain.features import Category
 from shared.domain.models import Deployment, ModelProfile, Rates, Registry
-from shared.domain.pricing import period_on, region_rates
+from shared.domain.pricing import quoted_period, region_rates
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -111,7 +111,6 @@ def compile_table(registry: Registry, day: date) -> CandidateTable:
     """The columns of a registry on a UTC day.
 
     Raises:
-        InternalError: a model has no price on that day.
         ValueError: more residency zones than a bit mask holds.
     """
     deployments = registry.deployments
@@ -166,7 +165,8 @@ def compile_table(registry: Registry, day: date) -> CandidateTable:
 
 
 def _prices(deployments: tuple[Deployment, ...], profiles: tuple[ModelProfile, ...], day: date) -> PriceColumns:
-    periods = [period_on(p, day) for p in profiles]
+    # A model may be listed before its first price holds; its lifecycle keeps it out of every choice until then.
+    periods = [quoted_period(p, day) for p in profiles]
     shape = (len(deployments), max((len(period.tiers) for period in periods), default=1))
     above = np.full(shape, _NEVER, np.int64)
     columns = [np.zeros(shape, np.int64) for _ in range(3)]

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -13,7 +15,7 @@ from shared.domain.errors import NotFound
 from shared.domain.models import Registry
 from shared.domain.policy import Policy
 from shared.domain.receipts import ChainCheck, ReceiptRow, check_section
-from shared.ports import ConfigurationArchive, ReceiptStore
+from shared.ports import Clock, ConfigurationArchive, ReceiptStore, Telemetry
 from shared.scoring.counterfactual import Change, turning_changes
 from shared.scoring.receipt import ENGINE, Deliberation, Receipt, digest_of, read_receipt, replay
 from shared.services.configuration_keeping import POLICY, REGISTRY
@@ -22,6 +24,8 @@ from shared.services.shelf import Shelf
 REACH = 100
 """How many rows before and after its own the verification of a receipt walks."""
 _CACHED_CONFIGURATIONS = 4
+_LATE = timedelta(days=1)
+"""How long after its month a chain may still grow: records of its last requests may have waited in the spill."""
 
 ConfigurationParser = Callable[[str, str], tuple[Registry, Policy]]
 """Reads a kept registry document and a kept policy document; ValueError when it cannot."""
@@ -84,16 +88,27 @@ class ReceiptService:
         archive: the configurations that they name.
         parse: reads those.
         shelf: has the configuration in force, which most receipts name.
+        clock: time.
+        telemetry: where the heads of chains are noted.
     """
 
     def __init__(
-        self, store: ReceiptStore, archive: ConfigurationArchive, parse: ConfigurationParser, shelf: Shelf
+        self,
+        store: ReceiptStore,
+        archive: ConfigurationArchive,
+        parse: ConfigurationParser,
+        shelf: Shelf,
+        clock: Clock,
+        telemetry: Telemetry,
     ) -> None:
         self._store = store
         self._archive = archive
         self._parse = parse
         self._shelf = shelf
+        self._clock = clock
+        self._telemetry = telemetry
         self._parsed: OrderedDict[tuple[str, str], tuple[Registry, Policy]] = OrderedDict()
+        self._noted: dict[str, int] = {}
 
     async def show(self, request_id: str, *, tenant_id: str) -> Replay:
         """A receipt, decided again, with the changes that would have turned the choice.
@@ -117,6 +132,23 @@ class ReceiptService:
         chain = await asyncio.to_thread(check_section, row, section, first=first, last=last)
         again = await self._replay(row, look_for_changes=False)
         return Verification(again.digest_matches, chain, (*again.reasons, *chain.reasons))
+
+    async def note_heads(self) -> int:
+        """Log the heads of chains that grew; returns how many.
+
+        Whoever can write to the ledger can make a whole chain anew, but not what was logged elsewhere before.
+
+        Raises:
+            DependencyUnavailable: the ledger is away.
+        """
+        heads = await self._store.heads(since=self._clock.now() - _LATE)
+        grown = [head for head in heads if self._noted.get(head.chain) != head.sequence]
+        for head in grown:
+            self._telemetry.log(
+                logging.INFO, "receipt_chain_head", chain=head.chain, sequence=head.sequence, hash=head.hash.hex()
+            )
+        self._noted = {head.chain: head.sequence for head in heads}
+        return len(grown)
 
     async def _row(self, request_id: str, tenant_id: str) -> ReceiptRow:
         row = await self._store.receipt(request_id, tenant_id=tenant_id)
@@ -179,8 +211,7 @@ def _decided_again(
         # The slow form on purpose: what it writes does not depend on a library's version.
         digest = digest_of(made)
         changes = turning_changes(made) if look_for_changes else ()
-    except (ValueError, ArithmeticError, LookupError):
-        # A question that was altered may be one that cannot be decided.
+    except Exception:  # noqa: BLE001 - a question that was altered can fail anywhere; that is the answer
         return Replay(row, receipt, outcome, reasons=("the decision cannot be repeated from this receipt",))
     reasons: list[str] = []
     if digest != receipt.digest:

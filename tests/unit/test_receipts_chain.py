@@ -146,7 +146,9 @@ def test_a_place_that_is_taken_twice_and_a_first_row_that_follows_something_show
     assert "row 1: it follows something, and is the first" in check([late, *ROWS[1:]]).reasons
 
 
-@pytest.mark.parametrize("receipt", ["", "{}", "x", '{"a":"\0"}', '{"a":"\ud800"}', '{"a":"' + "b" * MAX_RECEIPT_BYTES + '"}'])
+@pytest.mark.parametrize(
+    "receipt", ["", "{}", "x", '{"a":"\0"}', '{"a":"\ud800"}', '{"a":"' + "b" * MAX_RECEIPT_BYTES + '"}']
+)
 def test_what_is_no_receipt_or_too_large_is_replaced_before_it_is_stored(receipt: str) -> None:
     mended = storable(record(receipt=receipt))
     assert mended.receipt == OMITTED_RECEIPT

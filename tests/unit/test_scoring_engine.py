@@ -1,5 +1,6 @@
 import random
 from dataclasses import replace
+from datetime import date
 from decimal import Decimal
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.decisions import RejectionReason
+from shared.domain.models import Lifecycle
 from shared.domain.policy import Preset, RoutingConstraints, ServicePolicy, Weights
 from shared.domain.security import SecurityLevel
 from shared.scoring.engine import NothingEligible, Question, decide
@@ -163,3 +165,11 @@ def test_removing_an_unchosen_candidate_changes_nobody_elses_score(shelf):
     assert left.chosen.deployment.id == decision.chosen.deployment.id
     scores = {c.deployment.id: c.score for c in decision.candidates}
     assert all(c.score == scores[c.deployment.id] for c in left.candidates)
+
+
+def test_a_model_listed_ahead_of_its_first_price_stops_nobody():
+    soon = model("soon", lifecycle=Lifecycle(available_from=date(2027, 1, 1)))
+    soon = replace(soon, prices=(replace(soon.prices[0], effective_from=date(2027, 1, 1)),))
+    decision = choose(registry((soon, deployment("soon")), (CHEAP, deployment("cheap"))))
+    assert decision.chosen.profile.id == "cheap"
+    assert [r.reason for r in decision.rejections] == [RejectionReason.LIFECYCLE]

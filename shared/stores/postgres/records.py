@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -32,6 +33,8 @@ _SQL_TYPES: Mapping[Any, str] = {
 _USAGE = tuple(field.name for field in fields(Usage))
 _RECEIPT = "receipt"
 """The field that goes to a table of its own."""
+_canonical = partial(orjson.dumps, option=orjson.OPT_SORT_KEYS)
+"""The bytes of `shared.domain.canonical`; a test holds the two together."""
 _COLUMN_NAMES = {"cost_usd": "cost_exact", "estimated": "usage_estimated"}
 """Fields whose column is called otherwise."""
 
@@ -98,7 +101,7 @@ class PostgresRecordStore:
 
 def _with_body(record: RequestRecord) -> RequestRecord:
     """The record with its receipt as the row's body."""
-    return record if record.receipt is None else replace(record, receipt=unplaced_body(record))
+    return record if record.receipt is None else replace(record, receipt=unplaced_body(record, _canonical))
 
 
 def _plain_fields(cls: type[RequestRecord | AttemptRecord]) -> tuple[str, ...]:
