@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from functions._edge import Call
-from functions._wire.chat import GenerationBody, RouterOptions
+from functions._wire.chat import ChatBody, GenerationBody, RouterOptions
 from functions._wire.to_domain import body_param, chat_request
 from shared.domain.errors import RouterError
 from shared.services.ledger_entry import Order
@@ -51,6 +51,8 @@ def fields_of(body: GenerationBody) -> Iterator[None]:
         yield
     except RouterError as error:
         error.param = body_param(error.param, body)
+        if isinstance(body, ChatBody) and error.param in RouterOptions.model_fields:
+            error.param = f"router.{error.param}"
         raise
 
 

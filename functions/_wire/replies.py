@@ -253,6 +253,7 @@ def decision_body(decision: Decision) -> dict[str, Any]:
         "fallbacks": [c.deployment.id for c in decision.fallbacks],
         "margin": round(decision.margin, 6),
         "weights": _numbers(decision.weights),
+        "rules": list(decision.rules),
         "candidates": [candidate_body(c) for c in decision.candidates],
         "rejections": [
             {"deployment": r.deployment_id, "model": r.model_id, "reason": r.reason.value, "detail": r.detail}

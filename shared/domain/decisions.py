@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
+from shared.domain.chat import ReasoningEffort
 from shared.domain.features import RequestFeatures
 from shared.domain.models import Deployment, ModelProfile
 from shared.domain.policy import Weights
@@ -24,6 +25,7 @@ class RejectionReason(StrEnum):
     MODALITY = "modality"
     TOOLS = "tools"
     JSON = "json"
+    SYSTEM = "system"
     MEDIA_URI = "media_uri"
     STREAMING = "streaming"
     PROVIDER_LIMIT = "provider_limit"
@@ -85,6 +87,10 @@ class Decision:
     features: RequestFeatures
     registry_version: str
     policy_version: str
+    rules: tuple[str, ...] = ()
+    """Names of the task-routing rules that matched, in the order of evaluation."""
+    effort: ReasoningEffort | None = None
+    """Reasoning effort that a rule sets, for requests that set none and models that take one."""
 
     @property
     def margin(self) -> float:

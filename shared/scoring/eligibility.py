@@ -10,6 +10,7 @@ from decimal import Decimal
 
 import numpy as np
 
+from shared.domain.chat import Modality
 from shared.domain.decisions import Rejection, RejectionReason
 from shared.domain.features import REFERENCE_CHARS_PER_TOKEN, RequestFeatures
 from shared.domain.models import Deployment, ModelProfile
@@ -106,16 +107,21 @@ class Sieve:
         for allowed in (service.allow_models, wanted.allow_models):
             if allowed:
                 self._drop(RejectionReason.NOT_ALLOWED, ~table.rows_of_models(allowed))
+        if wanted.deployment is not None:
+            self._drop(RejectionReason.NOT_ALLOWED, ~table.is_row(wanted.deployment))
         denied = service.deny_models | wanted.deny_models
         if denied:
             self._drop(RejectionReason.DENIED, table.rows_of_models(denied))
 
     def _by_content(self) -> None:
         table, level = self._table, int(self._ask.features.security_level)
-        self._drop(RejectionReason.CLEARANCE, np.minimum(table.clearance, int(self._ask.service.max_level)) < level)
+        self._drop(RejectionReason.CLEARANCE, np.minimum(table.clearance, self._most_level()) < level)
         for zones in (self._ask.service.residency, self._ask.constraints.residency):
             if zones:
                 self._drop(RejectionReason.RESIDENCY, ~table.within(zones))
+
+    def _most_level(self) -> int:
+        return int(min(self._ask.service.max_level, self._ask.constraints.max_level))
 
     def _by_state(self, snapshot: Snapshot) -> None:
         self._drop(RejectionReason.LIFECYCLE, ~self._table.usable)
@@ -133,6 +139,8 @@ class Sieve:
             self._drop(RejectionReason.JSON, ~table.json_schema)
         if need.needs_json_object:
             self._drop(RejectionReason.JSON, ~(table.json_object | table.json_schema))
+        if need.needs_system:
+            self._drop(RejectionReason.SYSTEM, ~table.system)
         if need.needs_media_uris:
             self._drop(RejectionReason.MEDIA_URI, ~table.media_uris)
         if self._ask.stream:
@@ -151,9 +159,9 @@ class Sieve:
 
     def _by_size(self) -> None:
         table, asked = self._table, self._ask.features.max_output_tokens
+        self._drop(RejectionReason.CONTEXT_WINDOW, self.loads.prompt_tokens + (asked or 1) > table.context_window)
         if asked is not None:
             self._drop(RejectionReason.OUTPUT_LIMIT, table.max_output < asked)
-        self._drop(RejectionReason.CONTEXT_WINDOW, self.loads.prompt_tokens + (asked or 1) > table.context_window)
 
     def _by_price_and_time(self) -> None:
         wanted = self._ask.constraints
@@ -170,7 +178,7 @@ class Sieve:
             case RejectionReason.NOT_REQUESTED:
                 return f"the request names {ask.constraints.model}"
             case RejectionReason.CLEARANCE:
-                limit = SecurityLevel(min(deployment.clearance, ask.service.max_level))
+                limit = SecurityLevel(min(int(deployment.clearance), self._most_level()))
                 return f"content is {ask.features.security_level.label}, cleared up to {limit.label}"
             case RejectionReason.RESIDENCY:
                 zones = [z for z in (ask.service.residency, ask.constraints.residency) if z]
@@ -205,6 +213,7 @@ _CONSTANT_DETAILS = {
     RejectionReason.COOLDOWN: "suspended after failures",
     RejectionReason.TOOLS: "cannot call tools",
     RejectionReason.JSON: "cannot be held to the JSON that is asked for",
+    RejectionReason.SYSTEM: "takes no system message",
     RejectionReason.MEDIA_URI: "takes media as data only, not by URI",
     RejectionReason.STREAMING: "cannot stream",
 }
@@ -231,6 +240,9 @@ def _loads(features: RequestFeatures, table: CandidateTable, snapshot: Snapshot)
     prices, tier = table.prices, table.prices.tier_of(prompt)
     most_prompt = (prompt * WORST_CASE_PROMPT_FACTOR).astype(np.int64) + 1
     dear_tier = prices.tier_of(most_prompt)
+    # Video carries its sound.
+    has_sound = not features.modalities.isdisjoint({Modality.AUDIO, Modality.VIDEO})
+    dearest = prices.dearest_audio if has_sound else prices.dearest_input
     ttft_ms = table.ttft_ms
     seen = [(table.row_of[i], s.ttft_ms) for i, s in snapshot.signals.items() if i in table.row_of]
     if any(ms is not None for _, ms in seen):
@@ -242,7 +254,6 @@ def _loads(features: RequestFeatures, table: CandidateTable, snapshot: Snapshot)
         prompt_tokens=prompt,
         max_output_tokens=most_output,
         expected_cost_pico=prompt * prices.input[rows, tier] + output * prices.output[rows, tier],
-        worst_case_cost_pico=most_prompt * prices.dearest_input[rows, dear_tier]
-        + most_output * prices.output[rows, dear_tier],
+        worst_case_cost_pico=most_prompt * dearest[rows, dear_tier] + most_output * prices.output[rows, dear_tier],
         expected_latency_ms=ttft_ms + 1000.0 * output / table.tokens_per_s,
     )

@@ -17,6 +17,7 @@ from shared.domain.features import RequestFeatures
 from shared.domain.policy import Policy, RoutingConstraints, ServicePolicy, Weights
 from shared.scoring.eligibility import Ask, ProviderLimit, Sieve, usd
 from shared.scoring.lazy import Columns, LazySequence
+from shared.scoring.rules import Applied, apply, require_within_limits
 from shared.scoring.snapshot import Snapshot
 from shared.scoring.table import CATEGORIES, PICO_PER_USD, CandidateTable, Floats, Ints
 
@@ -65,12 +66,14 @@ def decide(question: Question, snapshot: Snapshot, draw: float, provider_limit: 
     """
     policy, table = snapshot.policy, snapshot.table
     service = policy.for_service(question.service)
-    weights = weights_for(question.constraints, service, policy)
-    ask = Ask(question.features, question.constraints, service, question.stream, provider_limit)
+    require_within_limits(question.constraints, policy.limits_for(question.service))
+    applied = apply(policy.rules, question, snapshot.now)
+    weights = weights_for(applied.constraints, service, policy)
+    ask = Ask(question.features, applied.constraints, service, question.stream, provider_limit)
     sieve = Sieve(ask, snapshot)
     if not len(sieve.eligible):
         raise NothingEligible(tuple(sieve.rejection(int(row)) for row in sieve.rejected))
-    scales = _Scales(sieve, question.features, weights, snapshot)
+    scales = _Scales(sieve, question.features, weights, snapshot, applied)
     # Equal scores stand in the order of their ids, so that the order of the registry's files does not matter.
     ranked = sieve.eligible[np.lexsort((table.id_rank[sieve.eligible], -scales.score[sieve.eligible]))]
     propensity = _propensities(ranked, scales.score[ranked], question.constraints, table, policy)
@@ -97,6 +100,8 @@ def decide(question: Question, snapshot: Snapshot, draw: float, provider_limit: 
         features=question.features,
         registry_version=snapshot.registry.version,
         policy_version=policy.version,
+        rules=applied.matched,
+        effort=applied.effort,
     )
 
 
@@ -110,7 +115,9 @@ def weights_for(constraints: RoutingConstraints, service: ServicePolicy, policy:
 class _Scales:
     """Factors and scores of every row of the table, eligible or not."""
 
-    def __init__(self, sieve: Sieve, features: RequestFeatures, weights: Weights, snapshot: Snapshot) -> None:
+    def __init__(
+        self, sieve: Sieve, features: RequestFeatures, weights: Weights, snapshot: Snapshot, applied: Applied
+    ) -> None:
         table, policy, loads = snapshot.table, snapshot.policy, sieve.loads
         reliability, in_flight = np.ones(len(table)), np.zeros(len(table))
         for deployment_id, signals in snapshot.signals.items():
@@ -131,6 +138,11 @@ class _Scales:
             + weights.reliability * self._reliability
             + weights.load * self._load
         )
+        if applied.prefer:
+            bonus = np.zeros(len(table))
+            for model_id, value in applied.prefer.items():
+                bonus[table.rows_of_models({model_id})] = value
+            self.score = (self.score + bonus) / (1.0 + max(applied.prefer.values()))
 
     def candidate(self, row: int, propensity: float) -> Candidate:
         """A row as the explanation shows it."""

@@ -134,6 +134,8 @@ def explanation(made: Deliberation) -> dict[str, Any]:
         "candidates": candidates,
         "chosen": decision.chosen.deployment.id,
         "fallbacks": _columns(decision.fallbacks, _ids)["deployment"],
+        "rules": list(decision.rules),
+        "effort": None if decision.effort is None else decision.effort.value,
         "margin": scores[0] - scores[1] if len(scores) > 1 else 0.0,
         "weights": to_values(decision.weights),
     }

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from shared.domain.chat import Modality
 from shared.domain.features import Category
-from shared.domain.models import Deployment, ModelProfile, Rates, Registry
+from shared.domain.models import Deployment, ModelProfile, Registry
 from shared.domain.pricing import quoted_period, region_rates
 
 Bools = npt.NDArray[np.bool_]
@@ -39,7 +39,9 @@ class PriceColumns:
     input: Ints
     output: Ints
     dearest_input: Ints
-    """The most that a prompt token can cost there: as text, as audio or written to a cache."""
+    """The most that a prompt token can cost there, read or written to a cache, when no audio is in the prompt."""
+    dearest_audio: Ints
+    """The same for a prompt that may hold audio."""
 
     def tier_of(self, prompt_tokens: Ints) -> Ints:
         """The tier that each prompt length reaches."""
@@ -72,6 +74,7 @@ class CandidateTable:
     tools: Bools
     json_object: Bools
     json_schema: Bools
+    system: Bools
     media_uris: Bools
     streaming: Bools
     context_window: Ints
@@ -92,6 +95,11 @@ class CandidateTable:
         """Which rows belong to one of the models."""
         found = [self.model_index[model_id] for model_id in model_ids if model_id in self.model_index]
         rows: Bools = np.isin(self.model, found) if len(found) != 1 else self.model == found[0]
+        return rows
+
+    def is_row(self, deployment_id: str) -> Bools:
+        """Which row is that deployment, if any."""
+        rows: Bools = np.arange(len(self)) == self.row_of.get(deployment_id, -1)
         return rows
 
     def within(self, zones: frozenset[str]) -> Bools:
@@ -150,6 +158,7 @@ def compile_table(registry: Registry, day: date) -> CandidateTable:
         tools=_bools(c.tools for c in capabilities),
         json_object=_bools(c.json_object for c in capabilities),
         json_schema=_bools(c.json_schema for c in capabilities),
+        system=_bools(c.system for c in capabilities),
         media_uris=_bools(c.media_uris for c in capabilities),
         streaming=_bools(c.streaming for c in capabilities),
         context_window=_ints(p.context_window_tokens for p in profiles),
@@ -169,18 +178,16 @@ def _prices(deployments: tuple[Deployment, ...], profiles: tuple[ModelProfile, .
     periods = [quoted_period(p, day) for p in profiles]
     shape = (len(deployments), max((len(period.tiers) for period in periods), default=1))
     above = np.full(shape, _NEVER, np.int64)
-    columns = [np.zeros(shape, np.int64) for _ in range(3)]
+    columns = [np.zeros(shape, np.int64) for _ in range(4)]
     for row, (deployment, period) in enumerate(zip(deployments, periods, strict=True)):
         for tier, price in enumerate(period.tiers):
             rates = region_rates(price.rates, period, deployment.region)
             above[row, tier] = price.above_prompt_tokens
-            for column, rate in zip(columns, (rates.input, rates.output, _dearest(rates)), strict=True):
+            text = max(rates.input, rates.cache_write or rates.input)
+            audio = max(text, rates.input_audio or text)
+            for column, rate in zip(columns, (rates.input, rates.output, text, audio), strict=True):
                 column[row, tier] = _pico(rate)
     return PriceColumns(above, *columns)
-
-
-def _dearest(rates: Rates) -> Decimal:
-    return max(rates.input, rates.input_audio or rates.input, rates.cache_write or rates.input)
 
 
 def _pico(usd_per_million_tokens: Decimal) -> int:

@@ -21,7 +21,14 @@ from shared.domain.chat import (
     Usage,
 )
 from shared.domain.decisions import Candidate, Decision
-from shared.domain.errors import DeadlineExceeded, ProviderError, ProviderTimeout, ProviderUnavailable, RetryScope
+from shared.domain.errors import (
+    DeadlineExceeded,
+    ProviderError,
+    ProviderTimeout,
+    ProviderUnavailable,
+    RetryScope,
+    UnsupportedFeature,
+)
 from shared.domain.models import ProviderKind
 from shared.domain.pricing import cost_of
 from shared.domain.records import AttemptRecord
@@ -311,10 +318,23 @@ class Attempts:
                 attempt.end(OUTCOME_CANCELLED)
                 raise
 
+    def _with_effort(self, plan: CallPlan, candidate: Candidate) -> ChatRequest:
+        """The request with the effort that a rule sets, where the caller set none and the model takes one."""
+        effort = plan.decision.effort
+        if effort is None or plan.request.reasoning_effort is not None:
+            return plan.request
+        request = replace(plan.request, reasoning_effort=effort)
+        try:
+            self._providers[candidate.deployment.provider].check(request, candidate.profile, candidate.deployment)
+        except UnsupportedFeature:
+            return plan.request
+        return request
+
     def _call(self, plan: CallPlan, candidate: Candidate) -> ProviderCall:
+        request = self._with_effort(plan, candidate)
         headers = {} if plan.traceparent is None else {"traceparent": plan.traceparent}
         return ProviderCall(
-            request=plan.request,
+            request=request,
             profile=candidate.profile,
             deployment=candidate.deployment,
             request_id=plan.request_id,

@@ -38,6 +38,7 @@ _CAPABILITY_FIELDS = {
     RejectionReason.MEDIA_URI: "messages",
     RejectionReason.TOOLS: "tools",
     RejectionReason.JSON: "response_format",
+    RejectionReason.SYSTEM: "messages",
     RejectionReason.STREAMING: "stream",
     RejectionReason.OUTPUT_LIMIT: "max_tokens",
     RejectionReason.CONTEXT_WINDOW: "messages",

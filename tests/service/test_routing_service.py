@@ -4,11 +4,22 @@ from decimal import Decimal
 
 import pytest
 
-from shared.domain.chat import ChatRequest, Finished, FinishReason, Message, Role, TextDelta, TextPart, Usage
+from shared.domain.chat import (
+    ChatRequest,
+    Finished,
+    FinishReason,
+    Message,
+    ReasoningEffort,
+    Role,
+    TextDelta,
+    TextPart,
+    Usage,
+)
 from shared.domain.errors import (
     DeadlineExceeded,
     DependencyUnavailable,
     InternalError,
+    InvalidRequest,
     ModelNotFound,
     NoEligibleModel,
     ProviderBadResponse,
@@ -19,8 +30,9 @@ from shared.domain.errors import (
     RetryScope,
     UnsupportedFeature,
 )
-from shared.domain.policy import Preset, RoutingConstraints
+from shared.domain.policy import CallerLimits, Preset, RoutingConstraints
 from shared.domain.records import RequestStatus
+from shared.domain.rules import Actions, Condition, Rule
 from shared.domain.security import SecurityLevel
 from shared.stores.memory import ManualClock, MemoryJournal, MemoryMachine, MemoryRecordStore, MemorySpill
 from shared.telemetry import RecordingTelemetry
@@ -219,6 +231,42 @@ async def test_a_dry_run_calls_and_records_nothing():
     assert decision.chosen.propensity == 1.0
     assert world.provider.calls == []
     assert world.journal.recover() == []
+
+
+def effortful(**changes):
+    rule = Rule(name="think", priority=1, when=Condition(), actions=Actions(effort=ReasoningEffort.HIGH, **changes))
+    return World(rules=(rule,))
+
+
+async def test_a_rules_effort_reaches_the_call_unless_the_caller_set_one():
+    world = effortful()
+    answer = await world.service.answer(world.order())
+    assert answer.decision.rules == ("think",)
+    assert world.provider.calls[-1].request.reasoning_effort is ReasoningEffort.HIGH
+    asked = replace(world.order().request, reasoning_effort=ReasoningEffort.LOW)
+    await world.service.answer(world.order(request=asked, request_id=rid(2)))
+    assert world.provider.calls[-1].request.reasoning_effort is ReasoningEffort.LOW
+
+
+async def test_a_model_that_takes_no_effort_is_called_without():
+    world = effortful()
+    original = world.provider.check
+
+    def check(request, profile, where):
+        original(request, profile, where)
+        if request.reasoning_effort is not None:
+            raise UnsupportedFeature("does not think", param="reasoning_effort")
+
+    world.provider.check = check
+    await world.service.answer(world.order())
+    assert world.provider.calls[-1].request.reasoning_effort is None
+
+
+async def test_what_the_policy_does_not_leave_to_callers_is_refused_by_field():
+    world = World(limits=CallerLimits(pin=False))
+    with pytest.raises(InvalidRequest) as caught:
+        await world.service.answer(world.order(constraints=RoutingConstraints(model="a")))
+    assert (caught.value.code, caught.value.param) == ("policy_limit", "model")
 
 
 # --- streams ---------------------------------------------------------------------------------------------------------

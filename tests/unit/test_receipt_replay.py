@@ -77,6 +77,7 @@ def test_the_digest_is_taken_of_everything_that_the_decision_shows(made: Deliber
         assert explained["candidates"] == candidate_columns(candidates)
         assert explained["fallbacks"] == [c.deployment.id for c in made.decision.fallbacks]
         assert explained["margin"] == made.decision.margin
+        assert explained["rules"] == list(made.decision.rules)
         assert explained["weights"] == to_values(made.decision.weights)
 
 
@@ -86,6 +87,7 @@ def test_nothing_that_a_decision_depends_on_or_shows_is_left_out() -> None:
     assert {f.name for f in fields(Snapshot)} == {"registry", "policy", "now", "signals", "columns"}
     assert {f.name for f in fields(Decision)} == {
         "chosen", "fallbacks", "candidates", "rejections", "weights", "features", "registry_version", "policy_version",
+        "rules", "effort",
     }  # fmt: skip
     assert {f.name for f in fields(Candidate)} == {
         "deployment", "profile", "factors", "score", "propensity", "expected_cost_usd", "worst_case_cost_usd",
