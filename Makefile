@@ -56,6 +56,10 @@ format: setup-python ## format the code and fix what ruff can fix safely
 	@$(RUN) ruff check --fix
 	@$(RUN) ruff format
 
+.PHONY: eval-routing
+eval-routing: setup-python ## measure routing quality on labelled sets: make eval-routing DATA=path/to/routing
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests.evals.routing_quality $(if $(DATA),--data $(DATA)) $(EVAL_FLAGS)
+
 .PHONY: lock
 lock: python ## compile requirements*.in to requirements*.txt with hashes (UPGRADE=--upgrade for the newest)
 	@test -x .local/lock/bin/uv || { $(PYTHON) -m venv .local/lock && .local/lock/bin/pip install --quiet uv; }

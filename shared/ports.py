@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from shared.domain.chat import ChatRequest, StreamEvent
+from shared.domain.chat import ChatRequest
 from shared.domain.identity import Principal
 from shared.domain.models import Deployment, ModelProfile
 from shared.domain.receipts import ChainHead, ChainSection, ReceiptRow
 from shared.domain.records import RequestRecord
+from shared.domain.replies import StreamEvent
 
 
 class Clock(Protocol):

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from shared.domain.chat import Usage
 from shared.domain.records import AttemptRecord, RequestRecord, RequestStatus
+from shared.domain.replies import Usage
 from shared.stores.system import UuidIds
 
 START = datetime(2026, 11, 5, 1, 2, 3, 456789, tzinfo=UTC)

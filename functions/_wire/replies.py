@@ -4,22 +4,12 @@ from typing import Any
 
 import orjson
 
-from shared.domain.chat import (
-    ChatReply,
-    FinishReason,
-    Modality,
-    StreamEvent,
-    TextDelta,
-    ThinkingDelta,
-    ThinkingPart,
-    ToolCallDelta,
-    ToolCallPart,
-    Usage,
-)
+from shared.domain.chat import Modality, ThinkingPart, ToolCallPart
 from shared.domain.decisions import Candidate, Decision
 from shared.domain.errors import RouterError
 from shared.domain.features import RequestFeatures
 from shared.domain.records import RequestRecord
+from shared.domain.replies import ChatReply, FinishReason, StreamEvent, TextDelta, ThinkingDelta, ToolCallDelta, Usage
 
 _FINISH = {FinishReason.REFUSAL: "content_filter", FinishReason.ERROR: "stop"}
 """Reasons outside OpenAI's vocabulary, as its clients expect to read them."""

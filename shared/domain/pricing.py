@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_CEILING, Decimal
 
-from shared.domain.chat import Usage
 from shared.domain.errors import InternalError
 from shared.domain.models import ModelProfile, PricePeriod, Rates
+from shared.domain.replies import Usage
 
 PER_MILLION = Decimal(1_000_000)
 ANY_REGION = "*"

@@ -13,8 +13,8 @@ from functools import partial
 from itertools import accumulate
 from typing import Any, TypeVar
 
-from shared.domain.chat import Usage
 from shared.domain.records import AttemptRecord, RequestRecord
+from shared.domain.replies import Usage
 
 MAX_TEXT_CHARS = 256
 """Of every name and identifier: two of them in any script (4 bytes a character) fit a PostgreSQL index entry."""

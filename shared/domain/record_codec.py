@@ -12,8 +12,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from shared.domain.chat import Usage
 from shared.domain.records import AttemptRecord, RequestRecord, RequestStatus
+from shared.domain.replies import Usage
 
 FORMAT_VERSION = 1
 MAX_DOCUMENT_BYTES = 48 * 1024

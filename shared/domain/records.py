@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from shared.domain.chat import Usage
+from shared.domain.replies import Usage
 
 
 class RequestStatus(StrEnum):

@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-from shared.domain.chat import ChatRequest, StreamEvent
+from shared.domain.chat import ChatRequest
 from shared.domain.models import Deployment, ModelProfile
+from shared.domain.replies import StreamEvent
 from shared.ports import ProviderCall
 from shared.providers.anthropic_check import check_request
 from shared.providers.anthropic_events import AnthropicReader

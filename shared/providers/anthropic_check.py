@@ -4,15 +4,7 @@ from typing import Final
 
 import orjson
 
-from shared.domain.chat import (
-    ChatRequest,
-    MediaPart,
-    Modality,
-    ReasoningEffort,
-    Role,
-    ToolCallPart,
-    ToolMode,
-)
+from shared.domain.chat import ChatRequest, MediaPart, Modality, ReasoningEffort, Role, ToolCallPart, ToolMode
 from shared.domain.models import Deployment, ModelProfile
 from shared.providers.anthropic_request import answers_by_tool
 from shared.providers.anthropic_traits import ClaudeTraits, ThinkingForm, traits_of

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from shared.domain.chat import (
+from shared.domain.replies import (
     Citation,
     CitationFound,
     Finished,

@@ -23,7 +23,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from shared.domain.chat import ChatRequest, Finished, FinishReason, StreamEvent, TextDelta, UsageUpdate
+from shared.domain.chat import ChatRequest
+from shared.domain.replies import Finished, FinishReason, StreamEvent, TextDelta, UsageUpdate
 from shared.ports import ProviderCall
 from shared.providers.endpoints_prompt import plain_messages, render
 from shared.providers.errors import unreadable

@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
-from shared.domain.chat import ChatRequest, StreamEvent
+from shared.domain.chat import ChatRequest
 from shared.domain.models import Deployment, EndpointFormat, ModelProfile
+from shared.domain.replies import StreamEvent
 from shared.ports import ProviderCall
 from shared.providers.custom import CustomMapping, answer_events, filled
 from shared.providers.endpoints_check import check_custom, check_tgi, check_vllm

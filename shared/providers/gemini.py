@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
-from shared.domain.chat import ChatRequest, StreamEvent
+from shared.domain.chat import ChatRequest
 from shared.domain.models import Deployment, ModelProfile
+from shared.domain.replies import StreamEvent
 from shared.ports import ProviderCall
 from shared.providers.gemini_events import GeminiState, closing_events, events_of
 from shared.providers.gemini_request import check_request, request_message

@@ -7,8 +7,9 @@ https://cloud.google.com/vertex-ai/generative-ai/docs/partner-models/mistral.
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from shared.domain.chat import ChatRequest, StreamEvent
+from shared.domain.chat import ChatRequest
 from shared.domain.models import Deployment, ModelProfile
+from shared.domain.replies import StreamEvent
 from shared.ports import ProviderCall
 from shared.providers.endpoints_options import MaasOptions, OptionsCache
 from shared.providers.openai_check import check_chat

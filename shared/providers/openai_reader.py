@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import orjson
 
-from shared.domain.chat import (
+from shared.domain.errors import ProviderUnavailable
+from shared.domain.replies import (
     Finished,
     FinishReason,
     Origin,
@@ -22,7 +23,6 @@ from shared.domain.chat import (
     Usage,
     UsageUpdate,
 )
-from shared.domain.errors import ProviderUnavailable
 from shared.ports import ProviderCall
 from shared.providers.errors import from_error_object, stream_cut, unreadable
 from shared.providers.usage_estimate import estimated_usage, token_count

@@ -7,15 +7,8 @@ streamed, too: only the end of a stream says how many tokens the prompt had.
 
 from typing import Any, Final
 
-from shared.domain.chat import (
-    ChatRequest,
-    Finished,
-    FinishReason,
-    FormatKind,
-    StreamEvent,
-    TextDelta,
-    UsageUpdate,
-)
+from shared.domain.chat import ChatRequest, FormatKind
+from shared.domain.replies import Finished, FinishReason, StreamEvent, TextDelta, UsageUpdate
 from shared.ports import ProviderCall
 from shared.providers.endpoints_prompt import render
 from shared.providers.errors import from_error_object, stream_cut, unreadable

@@ -6,7 +6,8 @@ Only text is counted: attachments have no length in characters. The figures are 
 import math
 from typing import Final
 
-from shared.domain.chat import ChatRequest, TextPart, ThinkingPart, ToolCallPart, ToolResultPart, Usage
+from shared.domain.chat import ChatRequest, TextPart, ThinkingPart, ToolCallPart, ToolResultPart
+from shared.domain.replies import Usage
 from shared.ports import ProviderCall
 
 NOT_REPORTED: Final = "not_reported"

@@ -9,7 +9,7 @@ which it takes for all parameters but ``top_k`` and ``seed``. It reports no fini
 from collections.abc import Sequence
 from typing import Any
 
-from shared.domain.chat import Finished, FinishReason, StreamEvent, TextDelta, UsageUpdate
+from shared.domain.replies import Finished, FinishReason, StreamEvent, TextDelta, UsageUpdate
 from shared.ports import ProviderCall
 from shared.providers.errors import unreadable
 from shared.providers.usage_estimate import NOT_REPORTED, estimated_usage

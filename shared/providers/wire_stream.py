@@ -7,8 +7,8 @@ from typing import Any, Final, Protocol, cast
 
 import orjson
 
-from shared.domain.chat import StreamEvent
 from shared.domain.errors import ProviderError
+from shared.domain.replies import StreamEvent
 from shared.providers.errors import unreadable
 from shared.providers.sse import SseParser
 

@@ -12,14 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from shared.domain.chat import (
-    ChatReply,
-    ChatRequest,
-    Finished,
-    ReplyBuilder,
-    StreamEvent,
-    Usage,
-)
+from shared.domain.chat import ChatRequest
 from shared.domain.decisions import Candidate, Decision
 from shared.domain.errors import (
     DeadlineExceeded,
@@ -32,6 +25,7 @@ from shared.domain.errors import (
 from shared.domain.models import ProviderKind
 from shared.domain.pricing import cost_of
 from shared.domain.records import AttemptRecord
+from shared.domain.replies import ChatReply, Finished, ReplyBuilder, StreamEvent, Usage
 from shared.ports import Clock, ModelProvider, ProviderCall, Telemetry
 from shared.services.signals import SignalBoard
 

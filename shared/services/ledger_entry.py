@@ -3,13 +3,14 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from shared.domain.chat import ChatReply, ChatRequest
+from shared.domain.chat import ChatRequest
 from shared.domain.decisions import Candidate, Decision
 from shared.domain.errors import RouterError
 from shared.domain.features import RequestFeatures
 from shared.domain.identity import Principal
 from shared.domain.policy import RoutingConstraints
 from shared.domain.records import RequestRecord, RequestStatus
+from shared.domain.replies import ChatReply
 from shared.services.attempts import AttemptLog
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from shared.analysis.features import analyse
-from shared.domain.chat import ChatReply, StreamEvent
 from shared.domain.decisions import Candidate, Decision, Rejection, RejectionReason
 from shared.domain.errors import (
     InternalError,
@@ -21,6 +20,7 @@ from shared.domain.errors import (
 from shared.domain.features import RequestFeatures
 from shared.domain.models import Deployment, ModelProfile, ProviderKind
 from shared.domain.records import RequestRecord, RequestStatus
+from shared.domain.replies import ChatReply, StreamEvent
 from shared.ports import Clock, ModelProvider, Telemetry
 from shared.scoring.counterfactual import Change, turning_changes
 from shared.scoring.eligibility import ProviderLimit

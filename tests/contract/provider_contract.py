@@ -19,27 +19,19 @@ from typing import Any, cast
 import pytest
 
 from shared.domain.chat import (
-    CONTENT_EVENTS,
-    ChatReply,
     ChatRequest,
-    Finished,
-    FinishReason,
     FormatKind,
     MediaPart,
     Message,
     Modality,
     ReasoningEffort,
-    ReplyBuilder,
     ResponseFormat,
     Role,
     Sampling,
-    StreamEvent,
     TextPart,
     Tool,
     ToolCallPart,
     ToolResultPart,
-    Usage,
-    UsageUpdate,
 )
 from shared.domain.errors import (
     ContextWindowExceeded,
@@ -55,6 +47,16 @@ from shared.domain.errors import (
     UnsupportedFeature,
 )
 from shared.domain.models import Deployment, ModelProfile
+from shared.domain.replies import (
+    CONTENT_EVENTS,
+    ChatReply,
+    Finished,
+    FinishReason,
+    ReplyBuilder,
+    StreamEvent,
+    Usage,
+    UsageUpdate,
+)
 from shared.ports import ModelProvider, ProviderCall
 from tests.contract.vertex_server import until
 

@@ -5,17 +5,9 @@ from typing import Any
 
 import pytest
 
-from shared.domain.chat import (
-    CONTENT_EVENTS,
-    Finished,
-    FinishReason,
-    FormatKind,
-    ReasoningEffort,
-    ResponseFormat,
-    Sampling,
-    UsageUpdate,
-)
+from shared.domain.chat import FormatKind, ReasoningEffort, ResponseFormat, Sampling
 from shared.domain.errors import ProviderBadResponse, ProviderTimeout
+from shared.domain.replies import CONTENT_EVENTS, Finished, FinishReason, UsageUpdate
 from tests.contract.openai_subjects import hurried, subject_of
 from tests.contract.provider_contract import MODES, WEATHER, Faults, ProviderContract, Subject, ask, image_with_uri
 

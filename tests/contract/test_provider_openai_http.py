@@ -12,7 +12,6 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from shared.domain.chat import FinishReason, StreamEvent, TextDelta, Usage
 from shared.domain.errors import (
     DependencyUnavailable,
     InvalidRequest,
@@ -23,6 +22,7 @@ from shared.domain.errors import (
     ProviderUnavailable,
 )
 from shared.domain.models import Deployment, EndpointFormat, ProviderKind
+from shared.domain.replies import FinishReason, StreamEvent, TextDelta, Usage
 from shared.ports import ProviderCall
 from shared.providers.credentials import AnonymousTokens
 from shared.providers.endpoints import HuggingFaceProvider

@@ -13,9 +13,9 @@ import pytest
 from azure.core.credentials import AccessToken
 
 from infra.local.services import Postgres
-from shared.domain.chat import Usage
 from shared.domain.errors import DependencyUnavailable, InternalError
 from shared.domain.records import AttemptRecord, RequestRecord, RequestStatus
+from shared.domain.replies import Usage
 from shared.ports import RecordStore
 from shared.stores.memory import ManualClock, MemoryRecordStore
 from shared.stores.postgres import pool as pool_module

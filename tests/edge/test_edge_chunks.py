@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.model import Model
 
 from functions._wire.replies import DONE, ChunkWriter, finish_reason
-from shared.domain.chat import (
+from shared.domain.replies import (
     Citation,
     CitationFound,
     Finished,

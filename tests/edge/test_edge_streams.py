@@ -6,9 +6,9 @@ import pytest
 
 from functions._edge import EventStream, Reply
 from functions.http import ROUTES
-from shared.domain.chat import Finished, FinishReason, TextDelta, UsageUpdate
 from shared.domain.errors import ProviderTimeout, ProviderUnavailable
 from shared.domain.records import RequestStatus
+from shared.domain.replies import Finished, FinishReason, TextDelta, UsageUpdate
 from tests.edge.edge_harness import CHAT, PROVED, Caller
 from tests.service.routing_doubles import HANG, USAGE, ScriptedProvider
 

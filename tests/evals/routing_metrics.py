@@ -46,7 +46,8 @@ def best_single(scores: Matrix) -> int:
 def oracle(scores: Matrix, costs: Matrix) -> Choice:
     """On every prompt the cheapest of the models that scored best."""
     is_best = scores >= scores.max(axis=1, keepdims=True) - _TIE
-    return np.where(is_best, costs, np.inf).argmin(axis=1)
+    cheapest: Choice = np.where(is_best, costs, np.inf).argmin(axis=1)
+    return cheapest
 
 
 def outcome(choice: Choice, scores: Matrix, costs: Matrix) -> Outcome:
@@ -95,7 +96,9 @@ def hull(points: Sequence[Point]) -> list[Point]:
     return corners
 
 
-def average_improvement_in_quality(points: Sequence[Point], low_usd: float, high_usd: float, steps: int = 1000) -> float:
+def average_improvement_in_quality(
+    points: Sequence[Point], low_usd: float, high_usd: float, steps: int = 1000
+) -> float:
     """AIQ: mean height of the hull between two costs (RouterBench, arXiv 2403.12031, section 3)."""
     corners = hull(points)
     at = low_usd + (high_usd - low_usd) * (np.arange(steps) + 0.5) / steps

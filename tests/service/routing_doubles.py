@@ -5,22 +5,12 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from shared.domain.chat import (
-    ChatRequest,
-    Finished,
-    FinishReason,
-    Message,
-    Role,
-    StreamEvent,
-    TextDelta,
-    TextPart,
-    Usage,
-    UsageUpdate,
-)
+from shared.domain.chat import ChatRequest, Message, Role, TextPart
 from shared.domain.errors import ProviderError, UnsupportedFeature
 from shared.domain.identity import Principal, RouterRole
 from shared.domain.models import Deployment, ModelProfile, ProviderKind
 from shared.domain.policy import RoutingConstraints
+from shared.domain.replies import Finished, FinishReason, StreamEvent, TextDelta, Usage, UsageUpdate
 from shared.ports import ProviderCall
 from shared.services.attempts import Attempts
 from shared.services.ledger_entry import Order

@@ -5,14 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from shared.domain.chat import (
-    Usage,
-)
 from shared.domain.errors import (
     DependencyUnavailable,
     InternalError,
 )
 from shared.domain.records import RequestStatus
+from shared.domain.replies import Usage
 from tests.service.routing_doubles import HANG, R1, ScriptedProvider, rid
 from tests.service.routing_world import A_EU, World
 

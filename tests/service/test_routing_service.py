@@ -4,16 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from shared.domain.chat import (
-    ChatRequest,
-    Finished,
-    FinishReason,
-    Message,
-    ReasoningEffort,
-    Role,
-    TextDelta,
-    TextPart,
-)
+from shared.domain.chat import ChatRequest, Message, ReasoningEffort, Role, TextPart
 from shared.domain.errors import (
     DeadlineExceeded,
     InternalError,
@@ -30,6 +21,7 @@ from shared.domain.errors import (
 )
 from shared.domain.policy import CallerLimits, Preset, RoutingConstraints
 from shared.domain.records import RequestStatus
+from shared.domain.replies import Finished, FinishReason, TextDelta
 from shared.domain.rules import Actions, Condition, Rule
 from shared.domain.security import SecurityLevel
 from tests.service.routing_doubles import ANSWER, HANG, USAGE, ScriptedProvider, rid

@@ -4,17 +4,7 @@ from collections.abc import AsyncIterator, Iterable
 from itertools import pairwise
 from typing import Any
 
-from shared.domain.chat import (
-    ChatReply,
-    ChatRequest,
-    Message,
-    Modality,
-    Part,
-    ReplyBuilder,
-    Role,
-    StreamEvent,
-    TextPart,
-)
+from shared.domain.chat import ChatRequest, Message, Modality, Part, Role, TextPart
 from shared.domain.models import (
     Capabilities,
     Deployment,
@@ -23,6 +13,7 @@ from shared.domain.models import (
     ProviderKind,
     QualityPrior,
 )
+from shared.domain.replies import ChatReply, ReplyBuilder, StreamEvent
 from shared.domain.security import SecurityLevel
 from shared.ports import ProviderCall
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from shared.domain.chat import Usage
 from shared.domain.models import Registry
 from shared.domain.pricing import cost_of, to_micro_usd
+from shared.domain.replies import Usage
 from shared.stores.registry_files import load_registry
 
 HERE = Path(__file__).parent

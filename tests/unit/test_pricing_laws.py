@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.chat import Usage
 from shared.domain.errors import InternalError
 from shared.domain.models import Capabilities, ModelProfile, PricePeriod, PriceTier, QualityPrior, Rates
 from shared.domain.pricing import ZERO_COST, Cost, cost_at, cost_of, period_on, rates_for, to_micro_usd
+from shared.domain.replies import Usage
 
 DAY = date(2026, 11, 23)
 KINDS = [f.name for f in fields(Usage) if f.name.endswith("_tokens")]

@@ -9,16 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.chat import (
-    ChatReply,
-    Citation,
-    FinishReason,
-    ReplyBuilder,
-    StreamEvent,
-    TextPart,
-    ThinkingPart,
-    Usage,
-)
+from shared.domain.chat import TextPart, ThinkingPart
 from shared.domain.errors import (
     ProviderBadResponse,
     ProviderError,
@@ -26,6 +17,7 @@ from shared.domain.errors import (
     ProviderUnavailable,
     RetryScope,
 )
+from shared.domain.replies import ChatReply, Citation, FinishReason, ReplyBuilder, StreamEvent, Usage
 from shared.providers.anthropic_events import AnthropicReader, usage_of
 from shared.providers.wire_stream import read_plain, read_sse
 from tests.unit.openai_builders import collected, pieces

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from shared.domain.chat import FinishReason, FormatKind, ResponseFormat, Sampling, TextDelta, Usage
+from shared.domain.chat import FormatKind, ResponseFormat, Sampling
 from shared.domain.errors import InvalidRequest, UnsupportedFeature
 from shared.domain.models import Deployment, EndpointFormat, ProviderKind
+from shared.domain.replies import FinishReason, TextDelta, Usage
 from shared.ports import ModelProvider, ProviderCall
 from shared.providers.endpoints import CustomEndpointProvider, HuggingFaceProvider
 from shared.providers.openai_maas import OpenAiMaasProvider

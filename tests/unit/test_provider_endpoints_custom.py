@@ -5,19 +5,10 @@ from typing import Any
 
 import pytest
 
-from shared.domain.chat import (
-    Finished,
-    FinishReason,
-    FormatKind,
-    MediaPart,
-    Modality,
-    ResponseFormat,
-    Sampling,
-    Tool,
-    Usage,
-)
+from shared.domain.chat import FormatKind, MediaPart, Modality, ResponseFormat, Sampling, Tool
 from shared.domain.errors import InvalidRequest, ProviderBadResponse, UnsupportedFeature
 from shared.domain.models import EndpointFormat, ProviderKind
+from shared.domain.replies import Finished, FinishReason, Usage
 from shared.providers.custom import CustomMapping, answer_events, filled, found
 from shared.providers.endpoints_check import check_custom
 from shared.providers.endpoints_options import OptionsCache, PromptOptions, validate_options

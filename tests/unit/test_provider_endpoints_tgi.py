@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from shared.domain.chat import (
     ChatRequest,
-    Finished,
-    FinishReason,
     FormatKind,
     MediaPart,
     Message,
@@ -19,10 +17,8 @@ from shared.domain.chat import (
     ResponseFormat,
     Role,
     Sampling,
-    TextDelta,
     Tool,
     ToolResultPart,
-    Usage,
 )
 from shared.domain.errors import (
     ContextWindowExceeded,
@@ -32,6 +28,7 @@ from shared.domain.errors import (
     UnsupportedFeature,
 )
 from shared.domain.models import EndpointFormat, ProviderKind
+from shared.domain.replies import Finished, FinishReason, TextDelta, Usage
 from shared.providers.endpoints_check import check_tgi, check_vllm
 from shared.providers.tgi import TgiReader, tgi_body
 from shared.providers.vllm import vllm_events, vllm_instance

@@ -10,18 +10,9 @@ from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.chat import (
-    ChatReply,
-    Citation,
-    FinishReason,
-    ReplyBuilder,
-    StreamEvent,
-    TextPart,
-    ThinkingPart,
-    Usage,
-    UsageUpdate,
-)
+from shared.domain.chat import TextPart, ThinkingPart
 from shared.domain.errors import ProviderBadResponse, ProviderUnavailable, RetryScope
+from shared.domain.replies import ChatReply, Citation, FinishReason, ReplyBuilder, StreamEvent, Usage, UsageUpdate
 from shared.providers.gemini_events import GeminiState, closing_events, events_of, usage_of
 from shared.providers.vertex_protos import messages
 

@@ -8,24 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.chat import (
-    CONTENT_EVENTS,
-    Finished,
-    FinishReason,
-    TextDelta,
-    TextPart,
-    ThinkingDelta,
-    ThinkingPart,
-    ToolCallDelta,
-    Usage,
-    UsageUpdate,
-)
+from shared.domain.chat import TextPart, ThinkingPart
 from shared.domain.errors import (
     ContextWindowExceeded,
     ProviderBadResponse,
     ProviderError,
     ProviderRateLimited,
     ProviderUnavailable,
+)
+from shared.domain.replies import (
+    CONTENT_EVENTS,
+    Finished,
+    FinishReason,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    Usage,
+    UsageUpdate,
 )
 from shared.providers.openai_reader import OpenAiReader
 from shared.providers.wire_stream import read_plain, read_sse

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.domain.chat import Usage
 from shared.domain.record_bounds import MAX_MESSAGE_CHARS, MAX_TEXT_CHARS, storable
 from shared.domain.record_codec import (
     MAX_DOCUMENT_BYTES,
@@ -24,6 +23,7 @@ from shared.domain.record_codec import (
     to_document,
 )
 from shared.domain.records import AttemptRecord, RequestRecord, RequestStatus
+from shared.domain.replies import Usage
 from tests.stores_builders import attempt, bare_record, batch, record
 
 # How long an example takes says nothing about the code, only about the machine.

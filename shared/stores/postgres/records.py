@@ -12,10 +12,10 @@ import orjson
 from psycopg import sql
 from psycopg.rows import TupleRow, tuple_row
 
-from shared.domain.chat import Usage
 from shared.domain.receipts import unplaced_body
 from shared.domain.record_bounds import storable
 from shared.domain.records import AttemptRecord, RequestRecord, RequestStatus
+from shared.domain.replies import Usage
 from shared.stores.postgres.pool import PostgresPool
 
 _SQL_TYPES: Mapping[Any, str] = {
