@@ -65,7 +65,10 @@ class AppFolder:
         return [line[1:] for line in map(json.loads, lines) if line[0] == kind]
 
     def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AzureWebJobs", "HOST_TEST"))}
+        # Not measured for coverage: nothing of shared/ or functions/ runs there, and what a killed child's measuring
+        # prints at its end would stand among the host's own lines.
+        dropped = ("AzureWebJobs", "HOST_TEST", "COVERAGE_", "COV_CORE_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
         paths = {"HOST_TEST_LOG": str(self.root / "log"), "HOST_TEST_GATES": str(self.root / "gates")}
         return {**kept, "HOST_TEST_QUEUE": "unused", **paths, **self.settings}
 
