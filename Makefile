@@ -56,6 +56,10 @@ format: setup-python ## format the code and fix what ruff can fix safely
 	@$(RUN) ruff check --fix
 	@$(RUN) ruff format
 
+.PHONY: eval-analysis
+eval-analysis: setup-python ## measure how well requests are read: precision, recall and F1 per class, and CPU time
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests.evals.analysis_report
+
 .PHONY: eval-routing
 eval-routing: setup-python ## measure routing quality on labelled sets: make eval-routing DATA=path/to/routing
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests.evals.routing_quality $(if $(DATA),--data $(DATA)) $(EVAL_FLAGS)

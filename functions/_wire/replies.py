@@ -272,6 +272,7 @@ def analysis_body(features: RequestFeatures) -> dict[str, Any]:
         "category": features.category.value,
         "category_confidence": round(features.category_confidence, 4),
         "content_type": features.content_type,
+        "content_formats": list(features.content_formats),
         "language": features.language,
         "complexity": round(features.complexity, 4),
         "complexity_level": features.complexity_level.value,

@@ -31,10 +31,18 @@ _EFFORT: Final = {
     ReasoningEffort.HIGH: 0.25,
 }
 _DEMANDING: Final = re.compile(
-    r"\b(?:step by step|prove|proof|derive|optimi[sz]e|trade-?offs?|architecture|concurren\w{0,6}|distributed"
-    r"|edge cases?|theorem|asymptotic|thread-?safe|formal\w{0,3}|rigorous\w{0,2}|comprehensive|in depth"
-    r"|production-ready|design a|migrat\w{1,5}|root cause|multi-?step|backward\w? compatib\w{1,7})\b"
+    r"\b(?:step by step|prove|proof|derive|refute|optimi[sz]e|trade-?offs?|architecture|concurren\w{0,6}|distributed"
+    r"|edge cases?|theorem|asymptotic|thread-?safe|lock-?free|formal\w{0,3}|rigorous\w{0,2}|comprehensive|in depth"
+    r"|production-ready|design a|migrat\w{1,5}|root cause|multi-?step|backward\w? compatib\w{1,7}|audit|crash recovery"
+    r"|infinitely|for every|weigh\w{0,3}|hypothes[ei]s|contradict\w{0,4}|counterexample|assumptions?|ambigu\w{1,5}"
+    r"|second-order|irreversible|vulnerabilit\w{1,3}|security release|strict\w{0,2}|consensus|under load|phased?)\b"
 )
+_BRIEF_TASKS: Final = frozenset({Category.CODE_GENERATION, Category.CODE_REVIEW, Category.MATH, Category.AGENTIC})
+"""Hard on average, but a dozen words of them rarely are."""
+_BRIEF_WORDS: Final = 12
+_CLAUSE: Final = re.compile(r"[,;:]\s|\band\b")
+_REQUEST_CHARS: Final = 700
+"""A paragraph longer than this is material, whose clauses ask for nothing."""
 _DEMAND: Final = re.compile(
     r"\b(?:must|should|shall|ensure|at least|at most|exactly|do not|don't|without|only|avoid|include|constraint)\b"
     r"|^\s{0,8}(?:[-*•]|\d{1,2}[.)])\s",
@@ -98,7 +106,9 @@ def difficulty_of(
     parts = {
         f"category:{category.value}": _BASE[category],
         "prompt_length": min(0.2, 0.04 * math.log2(1 + prompt_tokens / 400)),
-        "demanding_words": min(0.21, 0.07 * len(set(_DEMANDING.findall(text)))),
+        "demanding_words": min(0.3, 0.1 * len(set(_DEMANDING.findall(_ends(text))))),
+        "clauses": min(0.18, 0.03 * max(0, _clauses(text) - 1)),
+        "brevity": -0.08 if category in _BRIEF_TASKS and len(text.split(None, _BRIEF_WORDS)) <= _BRIEF_WORDS else 0.0,
         "instructions": min(0.15, 0.015 * sum(1 for _ in _DEMAND.finditer(text))),
         "code": 0.05 if has_code else 0.0,
         "turns": min(0.1, 0.01 * (len(request.messages) - 1)),
@@ -112,6 +122,16 @@ def difficulty_of(
     return Difficulty(score, level_of(score), reasons)
 
 
+def _ends(text: str) -> str:
+    return text if len(text) <= 2 * _LENGTH_WINDOW else f"{text[:_LENGTH_WINDOW]} {text[-_LENGTH_WINDOW:]}"
+
+
+def _clauses(text: str) -> int:
+    """Joints of what is asked, in the first or the last paragraph."""
+    ends = {text.partition("\n\n")[0], text.rpartition("\n\n")[2]}
+    return max(sum(1 for _ in _CLAUSE.finditer(end)) if len(end) <= _REQUEST_CHARS else 0 for end in ends)
+
+
 def level_of(score: float) -> ComplexityLevel:
     """The word for a score."""
     if score < _MEDIUM_FROM:
@@ -121,7 +141,7 @@ def level_of(score: float) -> ComplexityLevel:
 
 def expected_output_tokens(request: ChatRequest, category: Category, prompt_tokens: int, instruction: str) -> int:
     """Point estimate of the answer's tokens, thinking included, within what the request allows."""
-    text = f"{instruction[:_LENGTH_WINDOW]} {instruction[-_LENGTH_WINDOW:]}".lower()
+    text = _ends(instruction.lower())
     asked = _ASKED_LENGTH.search(text)
     if asked is not None:
         number = _NUMBERS.get(asked[1]) or int(asked[1])

@@ -6,7 +6,7 @@ from shared.analysis.categories import Evidence, classify
 from shared.analysis.complexity import difficulty_of, expected_output_tokens
 from shared.analysis.media import attachment_features
 from shared.analysis.security import level_of, scan
-from shared.analysis.text_kind import content_type_of, has_code, language_of
+from shared.analysis.text_kind import language_of, shape_of
 from shared.analysis.tokens import plain_text, prompt_tokens
 from shared.domain.chat import (
     ChatRequest,
@@ -36,14 +36,14 @@ def analyse(request: ChatRequest, *, label: SecurityLevel | None = None) -> Requ
     """
     sample = _ends(_all_prose(request), SAMPLE_CHARS)
     instruction = _instruction(request)
-    code = has_code(sample)
+    shape = shape_of(sample)
     used_tools = any(isinstance(p, ToolCallPart | ToolResultPart) for m in request.messages for p in m.parts)
     offers_tools = bool(request.tools) and request.tool_choice.mode is not ToolMode.NONE
     probabilities = classify(
         Evidence(
             instruction=instruction,
             system=request.system,
-            has_code=code,
+            has_code=shape.has_code,
             offers_tools=offers_tools,
             used_tools=used_tools,
             wants_schema=request.response_format.kind is FormatKind.JSON_SCHEMA,
@@ -52,12 +52,12 @@ def analyse(request: ChatRequest, *, label: SecurityLevel | None = None) -> Requ
     )
     category, confidence = probabilities[0]
     tokens = prompt_tokens(request)
-    difficulty = difficulty_of(request, category, tokens, instruction, has_code=code)
+    difficulty = difficulty_of(request, category, tokens, instruction, has_code=shape.has_code)
     findings = tuple(finding for location, text in _texts(request) for finding in scan(text, location))
     media = request.media()
     modalities = frozenset({Modality.TEXT, *(part.modality for part in media)})
     return RequestFeatures(
-        content_type=_content_type(modalities, sample),
+        content_type=_content_type(modalities, shape.content_type),
         category=category,
         category_confidence=confidence,
         language=language_of(sample),
@@ -78,6 +78,7 @@ def analyse(request: ChatRequest, *, label: SecurityLevel | None = None) -> Requ
         findings=findings,
         reasons=difficulty.reasons,
         category_probabilities=probabilities,
+        content_formats=shape.formats,
     )
 
 
@@ -116,6 +117,6 @@ def _ends(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit // 2]}\n{text[-limit // 2 :]}"
 
 
-def _content_type(modalities: frozenset[Modality], sample: str) -> str:
+def _content_type(modalities: frozenset[Modality], of_text: str) -> str:
     attached = next((modality for modality in _MODALITY_ORDER if modality in modalities), None)
-    return content_type_of(sample) if attached is None else attached.value
+    return of_text if attached is None else attached.value

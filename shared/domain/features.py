@@ -83,6 +83,7 @@ class RequestFeatures:
     Attributes:
         content_type: the overall kind (prose, code, math, data, ...), or the attachment's modality.
         prompt_tokens: estimate for a tokenizer of four English characters a token; `prompt_tokens_at` adapts it.
+        content_formats: formats inside the text: json, csv, sql, xml, table, log, url, code:<language>.
         expected_output_tokens: point estimate of the answer's length.
         complexity: 0 (trivial) to 1 (hardest).
         security_level: the highest of findings and declared label.
@@ -110,6 +111,7 @@ class RequestFeatures:
     findings: tuple[Finding, ...] = ()
     reasons: tuple[Reason, ...] = ()
     category_probabilities: tuple[tuple[Category, float], ...] = ()
+    content_formats: tuple[str, ...] = ()
 
     def prompt_tokens_at(self, chars_per_token: float) -> int:
         """The prompt's tokens for a tokenizer family of that density, rounded up."""

@@ -1,0 +1,168 @@
+"""No pattern of the analysis can be made to run away: by construction, and under inputs made from its own signs.
+
+The standard engine backtracks. It stays linear where no unbounded repetition stands inside another or has something
+after it that can fail; bounded repetitions cost at most a constant at each place.
+"""
+
+import dataclasses
+import importlib
+import pkgutil
+import random
+import re
+import time
+from collections.abc import Iterator
+from re import _constants as codes  # type: ignore[attr-defined]  # the only parser that reads what re reads
+from re import _parser as parser  # type: ignore[attr-defined]  # the same
+from typing import Any
+
+import pytest
+
+import shared.analysis
+
+_MOST_STEPS = 100_000
+"""Of the bounded repetitions of one pattern, nested ones multiplied: possessive ones count once."""
+_SHORT, _LONG = 2_000, 16_000
+_SLOW_S = 0.02
+_MOST_GROWTH = 24
+"""Eight times the text: linear gives 8, quadratic 64."""
+
+
+def _patterns() -> dict[str, re.Pattern[Any]]:
+    found: dict[str, re.Pattern[Any]] = {}
+    for module_info in pkgutil.walk_packages(shared.analysis.__path__, "shared.analysis."):
+        module = importlib.import_module(module_info.name)
+        for name, value in vars(module).items():
+            for number, pattern in enumerate(_inside(value)):
+                found[f"{module_info.name.removeprefix('shared.analysis.')}.{name}[{number}]"] = pattern
+    return found
+
+
+def _inside(value: object) -> Iterator[re.Pattern[Any]]:
+    if isinstance(value, re.Pattern):
+        yield value
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for each in dataclasses.fields(value):
+            yield from _inside(getattr(value, each.name))
+    elif isinstance(value, tuple | list | frozenset):
+        for each in value:
+            yield from _inside(each)
+    elif isinstance(value, dict):
+        yield from _inside(tuple(value.values()))
+
+
+PATTERNS = _patterns()
+_REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT, codes.POSSESSIVE_REPEAT)
+
+
+def _parsed(pattern: re.Pattern[Any]) -> Any:
+    return parser.parse(pattern.pattern, pattern.flags & ~re.DEBUG)
+
+
+def _children(code: Any, argument: Any) -> Iterator[Any]:
+    """The sequences directly inside a node."""
+    if code in _REPEATS:
+        yield argument[2]
+    elif code is codes.SUBPATTERN:
+        yield argument[3]
+    elif code is codes.BRANCH:
+        yield from argument[1]
+    elif code in {codes.ASSERT, codes.ASSERT_NOT}:
+        yield argument[1]
+    elif code is codes.ATOMIC_GROUP:
+        yield argument
+
+
+def _faults(sequence: Any, *, repeated: bool = False, last: bool = True) -> Iterator[str]:
+    """Unbounded repetitions inside a repetition, or before something that can fail."""
+    nodes = list(sequence)
+    for place, (code, argument) in enumerate(nodes):
+        at_end = last and place == len(nodes) - 1
+        unbounded = code in _REPEATS and argument[1] == codes.MAXREPEAT
+        if unbounded and repeated:
+            yield "an unbounded repetition inside a repetition"
+        if unbounded and code is not codes.POSSESSIVE_REPEAT and not at_end:
+            yield "an unbounded repetition before something that can fail"
+        inner = repeated or (code in _REPEATS and argument[1] > 1)
+        for child in _children(code, argument):
+            yield from _faults(child, repeated=inner, last=at_end)
+
+
+def _steps(sequence: Any) -> int:
+    """A bound on the ways to match the bounded repetitions of a sequence from one place."""
+    total = 1
+    for code, argument in sequence:
+        inner = sum(_steps(child) for child in _children(code, argument)) if code is codes.BRANCH else 1
+        if code in _REPEATS:
+            low, high, child = argument
+            ways = 1 if code is codes.POSSESSIVE_REPEAT or high == codes.MAXREPEAT else int(high) - int(low) + 1
+            inner = ways * _steps(child)
+        elif code is not codes.BRANCH:
+            inner = max([1, *(_steps(child) for child in _children(code, argument))])
+        total *= max(1, inner)
+    return total
+
+
+def _alphabet(sequence: Any) -> set[str]:
+    """A character for every literal, class and range of a pattern."""
+    found: set[str] = set()
+    samples = {codes.CATEGORY_DIGIT: "7", codes.CATEGORY_WORD: "k", codes.CATEGORY_SPACE: " "}
+    for code, argument in sequence:
+        if code in {codes.LITERAL, codes.NOT_LITERAL}:
+            found.add(chr(argument))
+        elif code is codes.IN:
+            for kind, value in argument:
+                if kind is codes.LITERAL:
+                    found.add(chr(value))
+                elif kind is codes.RANGE:
+                    found |= {chr(value[0]), chr(value[1])}
+                elif kind is codes.CATEGORY:
+                    found.add(samples.get(value, "-"))
+        for child in _children(code, argument):
+            found |= _alphabet(child)
+    return found
+
+
+def _cpu_s(pattern: re.Pattern[Any], text: str) -> float:
+    start = time.process_time()
+    for _ in pattern.finditer(text.encode("utf-8", "replace") if isinstance(pattern.pattern, bytes) else text):
+        pass
+    return time.process_time() - start
+
+
+def test_the_patterns_are_found():
+    names = {name.partition("[")[0] for name in PATTERNS}
+    assert {"security._SECRETS", "security._CARD", "text_kind._CODE_LINE", "complexity._DEMANDING"} <= names
+    assert len(PATTERNS) > 50
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_no_repetition_can_run_away(name: str):
+    assert list(_faults(_parsed(PATTERNS[name]))) == []
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_bounded_repetitions_stay_few(name: str):
+    assert _steps(_parsed(PATTERNS[name])) <= _MOST_STEPS
+
+
+@pytest.mark.parametrize(
+    ("pattern", "faults"),
+    [(r"(?:a+)+b", 3), (r"(?:a|b*)*$", 3), (r"\d+x", 1), (r"[a-z]{2,9}\.x", 0), (r"x\d+", 0), (r"\d++x", 0)],
+)
+def test_the_walk_sees_what_it_must(pattern: str, faults: int):
+    assert len(list(_faults(_parsed(re.compile(pattern))))) == faults
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_time_grows_with_the_text_and_not_with_its_square(name: str):
+    pattern = PATTERNS[name]
+    rng = random.Random(name)
+    alphabet = sorted(_alphabet(_parsed(pattern)) | {"a", "1", " "})
+    units = ["".join(rng.choices(alphabet, k=rng.randrange(1, 10))) for _ in range(8)]
+    units += [*rng.sample(alphabet, min(4, len(alphabet))), "".join(alphabet)]
+    for unit in units:
+        short, long = (unit * (size // len(unit) + 1) for size in (_SHORT, _LONG))
+        if _cpu_s(pattern, long) < _SLOW_S:
+            continue  # a square of this length takes far longer
+        growth = min(_cpu_s(pattern, long) for _ in range(3)) / min(_cpu_s(pattern, short) for _ in range(3))
+        assert growth < _MOST_GROWTH, repr(unit)
