@@ -86,7 +86,10 @@ def test_a_taken_port_is_said_and_ends_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         for option in ("--http-port", "--grpc-port"):
             with launch(option, str(taken.getsockname()[1])) as process:
-                _, errors = process.communicate(timeout=20)
+                try:
+                    _, errors = process.communicate(timeout=60)
+                finally:
+                    process.kill()
             assert process.returncode == 1
             assert "simulator: " in errors
 

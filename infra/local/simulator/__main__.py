@@ -52,7 +52,12 @@ async def _run(engine: Engine, host: str, grpc_port: int, http_port: int) -> Non
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     grpc_service, grpc_bound = await grpc_server.serve(engine, host, grpc_port)
-    runner, http_bound = await http_server.serve(engine, host, http_port)
+    try:
+        runner, http_bound = await http_server.serve(engine, host, http_port)
+    except OSError:
+        # A loop that closes over a serving gRPC server may never end.
+        await grpc_service.stop(grace=0)
+        raise
     print(f"simulator ready: grpc {host}:{grpc_bound} http {host}:{http_bound}", flush=True)
     await stop.wait()
     await asyncio.gather(grpc_service.stop(grace=0.5), runner.cleanup())
