@@ -131,8 +131,8 @@ def compile_table(registry: Registry, day: date) -> CandidateTable:
     zones = {zone: 1 << bit for bit, zone in enumerate(zone_names)}
     groups: dict[tuple[object, ...], int] = {}
     group_rows: list[int] = []
-    for row, d in enumerate(deployments):
-        key = (d.provider, d.model_id, d.endpoint_format, repr(sorted(d.options.items())))
+    wire_forms = [(d.provider, d.model_id, d.endpoint_format, repr(sorted(d.options.items()))) for d in deployments]
+    for row, key in enumerate(wire_forms):
         if groups.setdefault(key, len(groups)) == len(group_rows):
             group_rows.append(row)
     by_id = sorted(range(len(deployments)), key=lambda row: deployments[row].id)
@@ -145,9 +145,7 @@ def compile_table(registry: Registry, day: date) -> CandidateTable:
         model_index=index_of,
         model=_ints(index_of[d.model_id] for d in deployments),
         id_rank=rank,
-        wire_group=_ints(
-            groups[(d.provider, d.model_id, d.endpoint_format, repr(sorted(d.options.items())))] for d in deployments
-        ),
+        wire_group=_ints(groups[key] for key in wire_forms),
         wire_groups=tuple(group_rows),
         enabled=_bools(d.enabled for d in deployments),
         usable=_bools(p.lifecycle.usable_on(day) for p in profiles),
