@@ -8,68 +8,25 @@ to statuses. Handlers never build an error response and never see an unproven ca
 import asyncio
 import contextlib
 import logging
-import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from azurefunctions.extensions.http.fastapi import Request, Response, StreamingResponse
+from azurefunctions.extensions.http.fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
-from functions._wire.replies import error_body
+from functions._failures import JSON, failure
+from functions._headers import SECURITY_HEADERS, common_headers
+from functions._streams import EventStream
 from shared import container as containers
 from shared.container import Container
 from shared.domain import errors
 from shared.domain.identity import Permission, Principal
 from shared.ports import Span
 
-STATUSES: dict[type[errors.RouterError], tuple[int, str]] = {
-    errors.InvalidRequest: (400, "invalid_request_error"),
-    errors.RequestTooLarge: (413, "invalid_request_error"),
-    errors.UnsupportedMediaType: (415, "invalid_request_error"),
-    errors.NotFound: (404, "not_found_error"),
-    errors.MethodNotAllowed: (405, "invalid_request_error"),
-    errors.Conflict: (409, "invalid_request_error"),
-    errors.NoEligibleModel: (422, "invalid_request_error"),
-    errors.RequestRejected: (400, "invalid_request_error"),
-    errors.Unauthenticated: (401, "authentication_error"),
-    errors.Forbidden: (403, "permission_error"),
-    errors.AccessRefused: (403, "permission_error"),
-    errors.RateLimited: (429, "rate_limit_error"),
-    errors.BudgetExceeded: (402, "insufficient_quota"),
-    errors.LimitReached: (429, "rate_limit_error"),
-    errors.ProviderRejected: (400, "invalid_request_error"),
-    errors.ContextWindowExceeded: (400, "invalid_request_error"),
-    errors.ProviderRateLimited: (429, "rate_limit_error"),
-    errors.ProviderUnavailable: (503, "api_error"),
-    errors.ProviderTimeout: (504, "timeout_error"),
-    errors.ProviderError: (502, "api_error"),
-    errors.DependencyUnavailable: (503, "api_error"),
-    errors.DeadlineExceeded: (504, "timeout_error"),
-    errors.InternalError: (500, "server_error"),
-    errors.RouterError: (500, "server_error"),
-}
-"""Status and OpenAI error type of every error class; a class that is not listed takes its nearest parent's row."""
-
-_EXPOSED_HEADERS = (
-    "retry-after, x-request-id, x-router-attempts, x-router-cost-usd, x-router-deployment, x-router-development, "
-    "x-router-model, x-router-overhead-ms"
-)
-_RETRY_STATUSES = (429, 503)
-_DEFAULT_RETRY_AFTER_S = 1
-_JSON = "application/json"
 _EVENTS = "text/event-stream"
-
-SECURITY_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-    "strict-transport-security": "max-age=31536000; includeSubDomains",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,43 +84,6 @@ class Route:
     summary: str
 
 
-class EventStream(StreamingResponse):  # type: ignore[misc]  # the extension ships no types
-    """A streamed response that always tells its source that it is over.
-
-    An async generator that was never started cannot clean up after itself: without this, a caller who leaves between
-    the headers and the first event would leave a request without a record.
-    """
-
-    on_close: Callable[[], Awaitable[None]] | None = None
-    span: Span | None = None
-    spans: contextlib.ExitStack | None = None
-    _is_whole = False
-
-    async def stream_response(self, send: Any) -> None:
-        """Send the body; returns only when all of it was sent."""
-        await super().stream_response(send)
-        self._is_whole = True
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        with self.spans or contextlib.ExitStack(), self.span.activate() if self.span else contextlib.nullcontext():
-            try:
-                with contextlib.suppress(ClientDisconnect):  # servers differ in how they say that the caller left
-                    await super().__call__(scope, receive, send)
-            finally:
-                if self.span is not None and not self._is_whole:
-                    self.span.fail("cancelled")
-                if self.on_close is not None:
-                    await asyncio.shield(self.on_close())
-
-
-def status_of(error: errors.RouterError) -> tuple[int, str]:
-    """The row of an error, by the nearest class in its line of descent."""
-    for kind in type(error).__mro__:
-        if kind in STATUSES:
-            return STATUSES[kind]
-    return 500, "server_error"
-
-
 def entry(route: Route) -> Callable[[Request], Awaitable[Response]]:
     """The function that the Functions runtime calls for a route."""
 
@@ -200,23 +120,23 @@ async def _serve(route: Route, req: Request) -> Response:
         logging.getLogger("llm_router").exception("container_not_built: %s", type(error).__name__)
         unready = errors.DependencyUnavailable("the router is not ready: its configuration or a dependency failed")
         request_id = str(uuid.uuid4())
-        return _failure(unready, request_id, {**SECURITY_HEADERS, "x-request-id": request_id})
+        return failure(unready, request_id, {**SECURITY_HEADERS, "x-request-id": request_id})
     started_s = container.clock.monotonic()
     request_id = container.ids.request_id()
-    common = _common_headers(req, container, request_id)
+    common = common_headers(req, container, request_id)
     name, traceparent = f"{route.method} {route.path}", req.headers.get("traceparent")
     with contextlib.ExitStack() as spans:
         span = spans.enter_context(container.telemetry.request(name, request_id=request_id, traceparent=traceparent))
         try:
             response = _success(await _handle(route, req, container, request_id, started_s, span), common)
         except errors.RouterError as error:
-            response = _failure(error, request_id, common)
+            response = failure(error, request_id, common)
             span.fail(error.code, error)
         except asyncio.CancelledError:
             span.fail("cancelled")
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets the envelope
-            response = _failure(_defect(error, container, request_id, route.name, span), request_id, common)
+            response = failure(_defect(error, container, request_id, route.name, span), request_id, common)
         span.set(status=response.status_code)
         if isinstance(response, EventStream):
             # A stream's span ends with its body, which is produced after this function has returned.
@@ -270,8 +190,8 @@ async def _body(req: Request, limit: int) -> bytes:
         RequestTooLarge: it is longer, by its own word or by what came.
         UnsupportedMediaType: it does not say that it is JSON, or is compressed.
     """
-    kind = req.headers.get("content-type", _JSON).partition(";")[0].strip().lower()
-    if kind != _JSON:
+    kind = req.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if kind != JSON:
         raise errors.UnsupportedMediaType("send content-type: application/json", param="content-type")
     if req.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise errors.UnsupportedMediaType("compressed bodies are not taken", param="content-encoding")
@@ -315,35 +235,4 @@ def _success(reply: Reply, common: Mapping[str, str]) -> Response:
         stream = EventStream(reply.events, status_code=reply.status, media_type=_EVENTS, headers=headers)
         stream.on_close = reply.on_close
         return stream
-    return Response(orjson.dumps(reply.body), status_code=reply.status, media_type=_JSON, headers=headers)
-
-
-def _failure(error: errors.RouterError, request_id: str, common: Mapping[str, str]) -> Response:
-    status, kind = status_of(error)
-    headers = dict(common)
-    if status in _RETRY_STATUSES or error.retry_after_s is not None:
-        headers["retry-after"] = str(max(_DEFAULT_RETRY_AFTER_S, math.ceil(error.retry_after_s or 0)))
-    if status == STATUSES[errors.Unauthenticated][0]:
-        headers["www-authenticate"] = "Bearer"
-    return Response(
-        orjson.dumps(error_body(error, kind, request_id)), status_code=status, media_type=_JSON, headers=headers
-    )
-
-
-def _common_headers(req: Request, container: Container, request_id: str) -> dict[str, str]:
-    headers = {**SECURITY_HEADERS, "x-request-id": request_id, **_cors(req, container)}
-    if container.settings.auth == "development":
-        headers["x-router-development"] = "true"
-    return headers
-
-
-def _cors(req: Request, container: Container) -> dict[str, str]:
-    origin = req.headers.get("origin")
-    if origin is None or origin not in container.settings.cors_origins:
-        return {}
-    return {
-        "access-control-allow-origin": origin,
-        "access-control-allow-credentials": "true",
-        "access-control-expose-headers": _EXPOSED_HEADERS,
-        "vary": "Origin",
-    }
+    return Response(orjson.dumps(reply.body), status_code=reply.status, media_type=JSON, headers=headers)

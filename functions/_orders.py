@@ -9,7 +9,7 @@ from functions._wire.chat import ChatBody, GenerationBody, RouterOptions
 from functions._wire.to_domain import body_param, chat_request
 from shared.domain.errors import RouterError
 from shared.services.ledger_entry import Order
-from shared.services.routing import Answer, StreamedAnswer
+from shared.services.walk import Answer, StreamedAnswer
 
 
 def order_from(

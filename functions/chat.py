@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator
 
-from functions._edge import Call, Reply, broken_stream, status_of
+from functions._edge import Call, Reply, broken_stream
+from functions._failures import status_of
 from functions._orders import answer_headers, fields_of, order_from, stream_headers
 from functions._wire.chat import ChatBody
 from functions._wire.models import model_body, models_body
@@ -10,7 +11,7 @@ from functions._wire.parsing import parse
 from functions._wire.replies import DONE, ChunkWriter, completion_body, error_body, sse_data
 from shared.domain.errors import ModelNotFound
 from shared.domain.policy import Preset
-from shared.services.routing import StreamedAnswer
+from shared.services.walk import StreamedAnswer
 
 ENDPOINT = "chat/completions"
 AUTO_WORDS = ("auto", *(f"auto:{preset.value}" for preset in Preset))

@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator
 
-from functions._edge import Call, Reply, broken_stream, status_of
+from functions._edge import Call, Reply, broken_stream
+from functions._failures import status_of
 from functions._orders import answer_headers, fields_of, order_from, plain, stream_headers
 from functions._wire.chat import RouteBody
 from functions._wire.parsing import parse
@@ -17,7 +18,7 @@ from functions._wire.replies import (
     usage_body,
 )
 from shared.services.ledger_entry import Order
-from shared.services.routing import StreamedAnswer
+from shared.services.walk import StreamedAnswer
 
 ENDPOINT = "route"
 

@@ -7,7 +7,7 @@ from shared.domain.dataclass_json import to_values
 from shared.scoring.counterfactual import Change
 from shared.scoring.receipt import Deliberation, Receipt
 from shared.services.receipts import Replay, Verification
-from shared.services.routing import Preview
+from shared.services.walk import Preview
 
 
 def preview_body(preview: Preview) -> dict[str, Any]:

@@ -60,6 +60,10 @@ class RecordWriter:
             raise DependencyUnavailable("requests cannot be recorded at the moment", retry_after_s=_LEDGER_BACK_OFF_S)
         self._journal.opened(record)
 
+    def chosen(self, record: RequestRecord) -> None:
+        """Note an admitted request again, now with the model that was chosen and the receipt."""
+        self._journal.opened(record)
+
     def finished(self, record: RequestRecord) -> None:
         """Take the final record of a request."""
         self._journal.finished(record)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from functions._edge import SECURITY_HEADERS, Reply
+from functions._edge import Reply
+from functions._headers import SECURITY_HEADERS
 from functions.http import ROUTES
 from shared.domain.identity import PERMISSIONS, RouterRole
 from shared.security.development import DevelopmentAuthenticator

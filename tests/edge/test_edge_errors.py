@@ -6,7 +6,9 @@ import logging
 
 import pytest
 
-from functions._edge import SECURITY_HEADERS, STATUSES, Reply, entry, status_of
+from functions._edge import Reply, entry
+from functions._failures import STATUSES, status_of
+from functions._headers import SECURITY_HEADERS
 from functions.http import ROUTES
 from shared import container
 from shared.config import SettingsError

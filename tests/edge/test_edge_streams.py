@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from functions._edge import EventStream, Reply
+from functions._edge import Reply
+from functions._streams import EventStream
 from functions.http import ROUTES
 from shared.domain.errors import ProviderTimeout, ProviderUnavailable
 from shared.domain.records import RequestStatus

@@ -51,7 +51,10 @@ async def test_a_worker_that_dies_in_the_call_leaves_an_abandoned_record():
     heir = World()
     heir.machine.pages = world.machine.pages
     await heir.writer.recover()
-    assert heir.store.by_id[R1].status is RequestStatus.ABANDONED
+    left = heir.store.by_id[R1]
+    assert left.status is RequestStatus.ABANDONED
+    assert left.deployment_used == A_EU.id
+    assert left.receipt is not None
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -1,0 +1,65 @@
+"""What the caller is told when no model may take the request."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from shared.domain.decisions import Rejection, RejectionReason
+from shared.domain.errors import NoEligibleModel, RouterError, UnsupportedFeature
+from shared.domain.models import Deployment, ModelProfile, ProviderKind, Registry
+from shared.ports import ModelProvider
+from shared.scoring.eligibility import ProviderLimit
+from shared.services.ledger_entry import Order
+
+Providers = Mapping[ProviderKind, ModelProvider]
+
+_CAPABILITY_FIELDS = {
+    RejectionReason.MODALITY: "messages",
+    RejectionReason.MEDIA_URI: "messages",
+    RejectionReason.TOOLS: "tools",
+    RejectionReason.JSON: "response_format",
+    RejectionReason.SYSTEM: "messages",
+    RejectionReason.STREAMING: "stream",
+    RejectionReason.OUTPUT_LIMIT: "max_tokens",
+    RejectionReason.CONTEXT_WINDOW: "messages",
+    RejectionReason.PROVIDER_LIMIT: None,
+}
+"""What the caller can change about a request that a named model cannot serve."""
+
+
+def provider_limits(order: Order, providers: Providers) -> ProviderLimit:
+    """Asks the adapters what they cannot carry of this request."""
+
+    def limit(profile: ModelProfile, deployment: Deployment) -> str | None:
+        try:
+            providers[deployment.provider].check(order.request, profile, deployment)
+        except UnsupportedFeature as error:
+            return error.message
+        return None
+
+    return limit
+
+
+def refusal(rejections: Sequence[Rejection], order: Order, registry: Registry, providers: Providers) -> RouterError:
+    """The error that tells the caller what stood in the way, and of which field."""
+    named = order.constraints.model
+    relevant = [r for r in rejections if r.reason is not RejectionReason.NOT_REQUESTED]
+    if named is not None and relevant and all(r.reason in _CAPABILITY_FIELDS for r in relevant):
+        return _incapable(relevant[0], order, registry, providers)
+    counts = Counter(r.reason.value for r in relevant)
+    reasons = ", ".join(f"{count} by {reason}" for reason, count in counts.most_common())
+    return NoEligibleModel(
+        f"no model may take this request: of {len(relevant)} deployments, {reasons or 'none is enabled'}",
+        param="model" if named is not None else None,
+    )
+
+
+def _incapable(rejection: Rejection, order: Order, registry: Registry, providers: Providers) -> RouterError:
+    if rejection.reason is RejectionReason.PROVIDER_LIMIT:
+        deployment = next(d for d in registry.deployments if d.id == rejection.deployment_id)
+        try:  # asked once more, because only the adapter knows the field
+            providers[deployment.provider].check(order.request, registry.models[rejection.model_id], deployment)
+        except UnsupportedFeature as error:
+            return error
+    return UnsupportedFeature(
+        f"model {rejection.model_id}: {rejection.detail}", param=_CAPABILITY_FIELDS[rejection.reason]
+    )
