@@ -17,16 +17,36 @@ import orjson
 from azurefunctions.extensions.http.fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
+from functions import _auditing as auditing
 from functions._failures import JSON, failure
-from functions._headers import SECURITY_HEADERS, common_headers
+from functions._headers import SECURITY_HEADERS, common_headers, limit_headers
 from functions._streams import EventStream
 from shared import container as containers
 from shared.container import Container
 from shared.domain import errors
-from shared.domain.identity import Permission, Principal
+from shared.domain.audit import AuditOutcome
+from shared.domain.identity import Permission, Principal, SignedIn
+from shared.domain.limits import EndpointClass
 from shared.ports import Span
+from shared.services.limits import Ticket
 
 _EVENTS = "text/event-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditDetail:
+    """What the audit trail says of a deed beside what the door knows.
+
+    Attributes:
+        actor: who did it, where the caller proved himself only by doing it.
+        resource: what it was about; the route's path where it is empty.
+        before, after: SHA-256 of what was changed, in hex.
+    """
+
+    actor: Principal | None = None
+    resource: str = ""
+    before: str = ""
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +59,7 @@ class Reply:
     """Runs when a stream's response is over, also when its first event was never asked for."""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    audit: AuditDetail = AuditDetail()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +77,8 @@ class Call:
     body: bytes
     span: Span
     principal: Principal | None
+    ticket: Ticket | None = None
+    """A proven caller's way through the rate limits."""
 
     @property
     def caller(self) -> Principal:
@@ -74,14 +97,18 @@ Handler = Callable[[Call], Awaitable[Reply]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One endpoint. `permission` None says that it is open, on purpose."""
+    """One endpoint. `permission` None says that it is open, on purpose; `SignedIn.ANYBODY` takes any proven caller."""
 
     name: str
     method: str
     path: str
-    permission: Permission | None
+    permission: Permission | SignedIn | None
     handler: Handler
     summary: str
+    audited: str | None = None
+    """The action's name in the audit trail; what has one is written there before it is answered."""
+    limits: EndpointClass = EndpointClass.READ
+    """What its callers are limited by; those of an open route are not."""
 
 
 def entry(route: Route) -> Callable[[Request], Awaitable[Response]]:
@@ -128,7 +155,7 @@ async def _serve(route: Route, req: Request) -> Response:
     with contextlib.ExitStack() as spans:
         span = spans.enter_context(container.telemetry.request(name, request_id=request_id, traceparent=traceparent))
         try:
-            response = _success(await _handle(route, req, container, request_id, started_s, span), common)
+            response = _success(await _handle(route, req, container, request_id, started_s, span, common), common)
         except errors.RouterError as error:
             response = failure(error, request_id, common)
             span.fail(error.code, error)
@@ -152,34 +179,104 @@ async def _handle(
     request_id: str,
     started_s: float,
     span: Span,
+    common: dict[str, str],
 ) -> Reply:
-    principal = await _principal(route, req, container)
-    call = Call(
-        container=container,
-        route=route.name,
-        request_id=request_id,
-        started_s=started_s,
-        path_params=req.path_params,
-        query=req.query_params,
-        headers=req.headers,
-        body=await _body(req, container.settings.max_body_bytes) if route.method == "POST" else b"",
-        span=span,
-        principal=principal,
-    )
-    return await route.handler(call)
+    principal = await _principal(route, req, container, request_id)
+    ticket = None
+    if principal is not None and route.permission is not None:
+        ticket = container.limits.ticket(principal, route.limits, request_id)
+    async with _limited(ticket, container.settings.deadline_s, common):
+        call = Call(
+            container=container,
+            route=route.name,
+            request_id=request_id,
+            started_s=started_s,
+            path_params=req.path_params,
+            query=req.query_params,
+            headers=req.headers,
+            body=await _body(req, container.settings.max_body_bytes) if route.method == "POST" else b"",
+            span=span,
+            principal=principal,
+            ticket=ticket,
+        )
+        return await (route.handler(call) if route.audited is None else _audited(route.audited, route, call))
 
 
-async def _principal(route: Route, req: Request, container: Container) -> Principal | None:
-    """The proven caller; on an open route also nobody."""
+@contextlib.asynccontextmanager
+async def _limited(ticket: Ticket | None, lease_s: float, common: dict[str, str]) -> AsyncIterator[None]:
+    """Pass the rate limits, and say on the answer how the caller stands with them, also when it is a refusal.
+
+    What a model is called for is admitted further inside, where its tokens and tags are known.
+    """
+    if ticket is None:
+        yield
+        return
+    try:
+        ticket.knock()
+        if ticket.endpoint.is_metered_inside:
+            yield
+            return
+        await ticket.admit(lease_s=lease_s)
+        try:
+            yield
+        finally:
+            ticket.close(0)
+    finally:
+        common.update(limit_headers(ticket))
+
+
+async def _principal(route: Route, req: Request, container: Container, request_id: str) -> Principal | None:
+    """The proven caller; on an open route also nobody. A refusal is noted in the audit trail."""
+    principal: Principal | None = None
     try:
         principal = await container.authenticator.authenticate(req.headers)
-    except (errors.Unauthenticated, errors.DependencyUnavailable):
+        if route.permission is not None and not principal.may(route.permission):
+            raise errors.Forbidden(f"this needs the permission {route.permission.value}")
+    except (errors.AccessRefused, errors.DependencyUnavailable) as error:
         if route.permission is None:
             return None
+        if isinstance(error, errors.AccessRefused):
+            refusal = auditing.event_of(
+                container,
+                req.headers,
+                request_id=request_id,
+                actor=principal,
+                action=route.audited or auditing.REFUSAL,
+                resource=f"{route.method} {route.path}",
+                outcome=AuditOutcome.DENIED,
+                error=error,
+            )
+            container.audit.note(refusal)
         raise
-    if route.permission is not None and not principal.may(route.permission):
-        raise errors.Forbidden(f"this needs the permission {route.permission.value}")
     return principal
+
+
+async def _audited(action: str, route: Route, call: Call) -> Reply:
+    """Handle a call, and write what came of it to the audit trail before the caller hears of it."""
+    reply, failure = Reply(), None
+    try:
+        reply = await route.handler(call)
+    except errors.RouterError as error:
+        failure = error
+    detail = reply.audit
+    event = auditing.event_of(
+        call.container,
+        call.headers,
+        request_id=call.request_id,
+        actor=detail.actor or call.principal,
+        action=action,
+        resource=detail.resource or f"{route.method} {route.path}",
+        outcome=auditing.outcome_of(failure),
+        error=failure,
+        before=detail.before,
+        after=detail.after,
+    )
+    if failure is not None:
+        # Nothing was done: the refusal need not wait for the trail, and must not fill it.
+        call.container.audit.note(event)
+        raise failure
+    await call.container.audit.record(event)
+    return reply
 
 
 async def _body(req: Request, limit: int) -> bytes:

@@ -28,13 +28,30 @@ class EventStream(StreamingResponse):  # type: ignore[misc]  # the extension shi
         await super().stream_response(send)
         self._is_whole = True
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, _scope: Any, receive: Any, send: Any) -> None:
         with self.spans or contextlib.ExitStack(), self.span.activate() if self.span else contextlib.nullcontext():
             try:
-                with contextlib.suppress(ClientDisconnect):  # servers differ in how they say that the caller left
-                    await super().__call__(scope, receive, send)
+                await self._send_until_left(receive, send)
             finally:
                 if self.span is not None and not self._is_whole:
                     self.span.fail("cancelled")
                 if self.on_close is not None:
                     await asyncio.shield(self.on_close())
+
+    async def _send_until_left(self, receive: Any, send: Any) -> None:
+        """Send until the body or the caller's patience ends.
+
+        Servers differ in how they say that the caller left: some by `receive`, some by a `send` that fails. The base
+        class heeds one of the two, and would notice a caller who leaves between two distant events at the second one.
+        """
+        sending = asyncio.ensure_future(self.stream_response(send))
+        leaving = asyncio.ensure_future(self.listen_for_disconnect(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sending.cancel()
+            leaving.cancel()
+            ended = await asyncio.gather(sending, leaving, return_exceptions=True)
+        error = ended[0]
+        if isinstance(error, Exception) and not isinstance(error, OSError | ClientDisconnect):
+            raise error

@@ -1,10 +1,10 @@
 """POST /route: analyse, decide, call and answer, with the decision beside the output; `dry_run` decides only."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 
-from functions._edge import Call, Reply, broken_stream
-from functions._failures import status_of
-from functions._orders import answer_headers, fields_of, order_from, plain, stream_headers
+from functions._edge import Call, Reply
+from functions._orders import answer_headers, fields_of, order_from, plain
+from functions._sse import streamed
 from functions._wire.chat import RouteBody
 from functions._wire.parsing import parse
 from functions._wire.receipts import preview_body
@@ -13,10 +13,13 @@ from functions._wire.replies import (
     delta_payload,
     error_body,
     finish_reason,
+    itinerary_body,
     route_body,
     sse_event,
     usage_body,
 )
+from shared.domain.errors import RouterError
+from shared.domain.replies import StreamEvent
 from shared.services.ledger_entry import Order
 from shared.services.walk import StreamedAnswer
 
@@ -38,36 +41,39 @@ async def _reply(call: Call, order: Order, body: RouteBody) -> Reply:
         return Reply({"request_id": call.request_id, "dry_run": True, **preview_body(preview)})
     if body.stream:
         answer = await service.open_stream(order)
-        events = _events(answer, call)
-        return Reply(events=events, on_close=answer.abandon, headers=stream_headers(answer))
+        return streamed(answer, _RouteEvents(answer, call.request_id), call)
     whole = await service.answer(order)
     return Reply(route_body(whole.reply, whole.record, whole.decision), headers=answer_headers(whole))
 
 
-async def _events(answer: StreamedAnswer, call: Call) -> AsyncIterator[bytes]:
+class _RouteEvents:
     """Events: ``decision``, then ``delta``s, then ``done``; or ``error`` when the stream breaks."""
-    model_id = answer.served.profile.id
-    events = answer.events()
-    try:
-        yield sse_event("decision", {"request_id": call.request_id, "decision": decision_body(answer.decision)})
-        async for event in events:
-            payload = delta_payload(event, model_id)
-            if payload is not None:
-                yield sse_event("delta", payload)
-    except Exception as error:  # noqa: BLE001 - the answer has begun: only an event can still say that it failed
-        told = broken_stream(error, call)
-        yield sse_event("error", error_body(told, status_of(told)[1], call.request_id))
-        return
-    finally:
-        await events.aclose()
-    reply = answer.reply()
-    done = {
-        "request_id": call.request_id,
-        "model": model_id,
-        "deployment": answer.served.deployment.id,
-        "finish_reason": finish_reason(reply.finish_reason),
-        "native_finish_reason": reply.native_finish_reason,
-        "usage": usage_body(reply.usage),
-        "cost_usd": plain(answer.cost_usd),
-    }
-    yield sse_event("done", done)
+
+    def __init__(self, answer: StreamedAnswer, request_id: str) -> None:
+        self._request_id = request_id
+        self._model_id = answer.served.profile.id
+        self._decision = answer.decision
+
+    def opening(self) -> Iterator[bytes]:
+        yield sse_event("decision", {"request_id": self._request_id, "decision": decision_body(self._decision)})
+
+    def event(self, event: StreamEvent) -> bytes:
+        payload = delta_payload(event, self._model_id)
+        return b"" if payload is None else sse_event("delta", payload)
+
+    def closing(self, answer: StreamedAnswer) -> Iterator[bytes]:
+        reply = answer.reply()
+        done = {
+            "request_id": self._request_id,
+            "model": self._model_id,
+            "deployment": answer.served.deployment.id,
+            "finish_reason": finish_reason(reply.finish_reason),
+            "native_finish_reason": reply.native_finish_reason,
+            "usage": usage_body(reply.usage),
+            "cost_usd": plain(answer.cost_usd),
+            "itinerary": itinerary_body(answer.ended_attempts),
+        }
+        yield sse_event("done", done)
+
+    def failure(self, error: RouterError, kind: str) -> Iterator[bytes]:
+        yield sse_event("error", error_body(error, kind, self._request_id))

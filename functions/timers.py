@@ -32,3 +32,25 @@ async def note_receipt_heads(timer: func.TimerRequest) -> None:
     del timer
     async with job("note_receipt_heads") as container:
         await container.receipts.note_heads()
+        container.audit.note_head()
+
+
+@blueprint.function_name("keep_sessions")
+@blueprint.timer_trigger(arg_name="timer", schedule="0 35 * * * *", use_monitor=True)
+async def keep_sessions(timer: func.TimerRequest) -> None:
+    """Give session tokens a new signing key when the old one has served its time, and forget ended sessions."""
+    del timer
+    async with job("keep_sessions") as container:
+        if container.identity.tokens is not None:
+            await container.identity.tokens.rotate()
+        if container.identity.sessions is not None:
+            await container.identity.sessions.sweep()
+
+
+@blueprint.function_name("reconcile_budgets")
+@blueprint.timer_trigger(arg_name="timer", schedule="30 * * * * *", use_monitor=True)
+async def reconcile_budgets(timer: func.TimerRequest) -> None:
+    """Hold the counted money of budgets against the ledger, and end the leases of workers that died."""
+    del timer
+    async with job("reconcile_budgets") as container:
+        await container.reconciler.reconcile_all()

@@ -36,17 +36,40 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     environment: Annotated[Literal["local", "production"], Field(alias="ROUTER_ENVIRONMENT")] = "production"
-    auth: Annotated[Literal["easy_auth", "development"], Field(alias="ROUTER_AUTH")] = "easy_auth"
+    auth: Annotated[Literal["easy_auth", "entra", "development"], Field(alias="ROUTER_AUTH")] = "easy_auth"
+    """``easy_auth``: what App Service proves, and Entra tokens too where audiences are set; ``entra``: only those."""
     easy_auth_enabled: Annotated[bool, Field(alias="WEBSITE_AUTH_ENABLED")] = False
     tenant_id: Annotated[str | None, Field(alias="ROUTER_TENANT_ID", pattern=rf"^{_IDENTIFIER}$")] = None
     service_pairs: Annotated[
         tuple[_ServiceName, ...], Field(alias="ROUTER_SERVICE_NAMES"), BeforeValidator(_words)
     ] = ()
     """Callers' names by application id: ``APPLICATION_ID=NAME``, several separated by commas."""
+    token_audiences: Annotated[tuple[str, ...], Field(alias="ROUTER_TOKEN_AUDIENCES"), BeforeValidator(_words)] = ()
+    """This app as Entra tokens name it. The first is asked for at sign-in: the ``api://`` URI."""
+    token_scopes: Annotated[
+        tuple[str, ...], Field(alias="ROUTER_TOKEN_SCOPES", min_length=1), BeforeValidator(_words)
+    ] = ("access_as_user", "user_impersonation")
+    entra_authority: Annotated[str, Field(alias="ROUTER_ENTRA_AUTHORITY", pattern=r"^https?://[A-Za-z0-9.:-]+/?$")] = (
+        "https://login.microsoftonline.com"
+    )
+    key_vault_url: Annotated[str | None, Field(alias="ROUTER_KEY_VAULT_URL", pattern=r"^https://[A-Za-z0-9.-]+/?$")] = (
+        None
+    )
+    signing_keys_file: Annotated[Path | None, Field(alias="ROUTER_SIGNING_KEYS_FILE")] = None
     swa_enabled: Annotated[bool, Field(alias="ROUTER_SWA_ENABLED")] = False
     postgres_dsn: Annotated[str, Field(alias="POSTGRES_DSN", min_length=1)]
     postgres_entra: Annotated[bool, Field(alias="POSTGRES_ENTRA_AUTH")] = False
     redis_url: Annotated[str, Field(alias="REDIS_URL", min_length=1)]
+    cache_redis_url: Annotated[str | None, Field(alias="ROUTER_CACHE_REDIS_URL")] = None
+    """Where kept answers are; by default with everything else, where they could crowd out limits and budgets."""
+    cache_key: Annotated[
+        str | None, Field(alias="ROUTER_CACHE_KEY", pattern=r"^[A-Za-z0-9+/]{43}=$", repr=False)
+    ] = None
+    """32 bytes in Base64 that seal kept answers; give it as a Key Vault reference."""
+    idempotency_without_store: Annotated[
+        Literal["refuse", "run"], Field(alias="ROUTER_IDEMPOTENCY_WITHOUT_STORE")
+    ] = "refuse"
+    """What becomes of a request with an Idempotency-Key while Redis is away."""
     storage_connection_string: Annotated[str | None, Field(alias="AzureWebJobsStorage")] = None
     storage_account: Annotated[str | None, Field(alias="AzureWebJobsStorage__accountName")] = None
     vertex_project: Annotated[str, Field(alias="VERTEX_PROJECT", min_length=1)]
@@ -65,6 +88,7 @@ class Settings(BaseModel):
     ] = (REGISTRY_DIRECTORY,)
     max_body_bytes: Annotated[int, Field(alias="ROUTER_MAX_BODY_BYTES", ge=1024, le=100 * 2**20)] = 20 * 2**20
     deadline_s: Annotated[float, Field(alias="ROUTER_DEADLINE_S", gt=0, le=230)] = 120.0
+    heartbeat_s: Annotated[float, Field(alias="ROUTER_HEARTBEAT_S", gt=0, le=60)] = 15.0
     cors_origins: Annotated[tuple[_Origin, ...], Field(alias="ROUTER_CORS_ORIGINS"), BeforeValidator(_words)] = ()
 
     @property
@@ -85,6 +109,16 @@ class Settings(BaseModel):
             (is_production and _is_plain(self.vertex_http_endpoint), f"VERTEX_HTTP_ENDPOINT without TLS {_ONLY_LOCAL}"),
             (is_production and _is_plain(self.sts_url), f"GOOGLE_STS_URL without TLS {_ONLY_LOCAL}"),
             (uses_easy_auth and self.tenant_id is None, "ROUTER_AUTH=easy_auth needs ROUTER_TENANT_ID"),
+            (
+                self.auth == "entra" and not (self.tenant_id and self.token_audiences),
+                "ROUTER_AUTH=entra needs ROUTER_TENANT_ID and ROUTER_TOKEN_AUDIENCES",
+            ),
+            (is_production and _is_plain(self.entra_authority), f"ROUTER_ENTRA_AUTHORITY without TLS {_ONLY_LOCAL}"),
+            (is_production and self.signing_keys_file is not None, f"ROUTER_SIGNING_KEYS_FILE {_ONLY_LOCAL}"),
+            (
+                self.key_vault_url is not None and self.signing_keys_file is not None,
+                "set ROUTER_KEY_VAULT_URL or ROUTER_SIGNING_KEYS_FILE, not both",
+            ),
             (
                 self.vertex_credentials == "entra" and not has_federation,
                 "VERTEX_CREDENTIALS=entra needs GOOGLE_WIF_AUDIENCE and GOOGLE_WIF_SCOPE",

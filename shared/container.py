@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 import secrets
@@ -11,44 +12,99 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from azure.core.credentials_async import AsyncTokenCredential
+from redis.asyncio import Redis
 
 from shared.config import Settings
 from shared.domain.errors import DependencyUnavailable
 from shared.domain.models import ProviderKind
-from shared.ports import Authenticator, Clock, Ids, LedgerMaintenance, ModelProvider, Telemetry
+from shared.domain.policy import Policy
+from shared.learning.quality_model import QualityModel
+from shared.ports import (
+    Authenticator,
+    Clock,
+    Ids,
+    LedgerMaintenance,
+    LoginGuard,
+    ModelProvider,
+    SessionFamilies,
+    Telemetry,
+)
 from shared.providers.anthropic import AnthropicProvider
 from shared.providers.credentials import AnonymousTokens, TokenSource, adc_tokens, entra_federated_tokens
 from shared.providers.endpoints import CustomEndpointProvider, HuggingFaceProvider
 from shared.providers.endpoints_options import validate_options
 from shared.providers.gemini import GeminiProvider
 from shared.providers.openai_maas import OpenAiMaasProvider
+from shared.providers.vertex_embedding import VertexEmbeddingProvider
 from shared.providers.vertex_grpc import VertexGrpc
 from shared.providers.vertex_http import VertexHttp
+from shared.scoring.embedding_part import embedding_part
+from shared.security.chain import ChainAuthenticator
 from shared.security.development import DevelopmentAuthenticator
 from shared.security.easy_auth import EasyAuthAuthenticator
+from shared.security.entra import EntraTokenAuthenticator
+from shared.security.entra_login import EntraCredentialCheck
+from shared.security.jwks import JsonWebKeys
+from shared.security.session_tokens import SessionTokens
+from shared.security.signing_keys import FileSigningKeys, KeyVaultSigningKeys
 from shared.services.attempts import Attempts
+from shared.services.audit import AuditTrail
+from shared.services.bookkeeping import Bookkeeper
 from shared.services.configuration_keeping import ConfigurationKeeper
+from shared.services.deployment_health import DeploymentHealth
+from shared.services.forecasting import QualityForecaster
+from shared.services.idempotency import IdempotencyService
+from shared.services.limits import Limits
 from shared.services.readiness import ReadinessService
 from shared.services.receipts import ReceiptService
+from shared.services.reconciling import Reconciler
 from shared.services.recording import RecordWriter
+from shared.services.reuse import AnswerReuse, SentenceEncoder
 from shared.services.routing import RoutingService
+from shared.services.sessions import SessionService
 from shared.services.shelf import Shelf
-from shared.services.signals import SignalBoard
+from shared.services.till import Till
+from shared.stores.audit import AUDIT_TABLE, TableAuditStore
 from shared.stores.journal import FileJournal
+from shared.stores.login_guard import RedisLoginGuard
+from shared.stores.postgres.budgets import PostgresBudgetLedger
 from shared.stores.postgres.maintenance import PostgresMaintenance
 from shared.stores.postgres.pool import PostgresPool, entra_password
 from shared.stores.postgres.probe import PostgresProbe
 from shared.stores.postgres.receipts import PostgresConfigurationArchive, PostgresReceiptStore
 from shared.stores.postgres.records import PostgresRecordStore
+from shared.stores.quality_artefact import load_quality_model
 from shared.stores.queue_spill import REQUEST_LOG_QUEUE, QueueProbe, StorageQueueSpill, open_queue
 from shared.stores.redis import RedisProbe, connect_redis
+from shared.stores.redis_answers import TIMEOUT_S as CACHE_TIMEOUT_S
+from shared.stores.redis_answers import RedisAnswerCache
+from shared.stores.redis_budgets import RedisBudgetStore
+from shared.stores.redis_health import RedisHealthStore
+from shared.stores.redis_idempotency import RedisIdempotencyStore
+from shared.stores.redis_limits import RedisLimitStore
 from shared.stores.registry_files import load_policy, load_registry, parse_kept
+from shared.stores.sealing import Seal
+from shared.stores.session_families import SESSIONS_TABLE, TableSessionFamilies
 from shared.stores.system import SystemClock, UuidIds
+from shared.stores.tables import open_table
 from shared.telemetry import build_telemetry
 
 ROLE_NAME = "llm-router"
 _KEEP_RECORDS = frozenset({PostgresProbe.name, QueueProbe.name})
 """Records go to the ledger or wait in the queue: with neither, nothing may be admitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Sign-in: each part is None where the settings leave it off.
+
+    Attributes:
+        tokens: checks and signs session tokens.
+        sessions: signs callers in; needs Entra's word besides.
+    """
+
+    tokens: SessionTokens | None = None
+    sessions: SessionService | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +116,21 @@ class Container:
     ids: Ids
     telemetry: Telemetry
     authenticator: Authenticator
+    health: DeploymentHealth
     shelf: Shelf
     routing: RoutingService
+    embeddings: RoutingService
+    """The same walk for requests for vectors, over the embedding models."""
     records: RecordWriter
     receipts: ReceiptService
     readiness: ReadinessService
     maintenance: LedgerMaintenance
+    identity: Identity
+    audit: AuditTrail
+    idempotency: IdempotencyService
+    limits: Limits
+    till: Till
+    reconciler: Reconciler
     close: Callable[[], Awaitable[None]]
 
 
@@ -98,7 +163,7 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
     for deployment in registry.deployments:
         validate_options(deployment)
     policy = load_policy(*settings.registry_directories, registry=registry)
-    board, rng = SignalBoard(), random.Random(secrets.randbits(64))  # noqa: S311 - choices, not secrets
+    rng = random.Random(secrets.randbits(64))  # noqa: S311 - choices, not secrets
 
     entra = _entra_credential(settings, closing)
     password = entra_password(entra) if entra is not None and settings.postgres_entra else None
@@ -118,13 +183,44 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
 
     journal = FileJournal(settings.journal_directory or Path(tempfile.gettempdir()) / "llm-router-journal")
     closing.callback(journal.close)
-    records = RecordWriter(PostgresRecordStore(pool, writer=ids.request_id()), spill, journal, telemetry)
+    counts = _counting(redis, pool, lambda: shelf.policy, clock, telemetry, closing)
+    ledger = PostgresRecordStore(pool, writer=ids.request_id())
+    records = RecordWriter(ledger, spill, journal, telemetry, counts.books)
     archive = PostgresConfigurationArchive(pool)
     keeper = ConfigurationKeeper(archive, telemetry)
-    shelf = Shelf(registry, policy, board, clock)
-    attempts = Attempts(providers, board, clock, telemetry, rng)
-    routing = RoutingService(shelf, attempts, providers, records, clock, telemetry, rng, keeper)
+    predictor = load_quality_model()
+    health = DeploymentHealth(RedisHealthStore(redis), policy.health, clock, telemetry, rng, worker_id=ids.request_id())
+    shelf = Shelf(registry, policy, health, clock, QualityForecaster(predictor))
+    attempts = Attempts(providers, health, clock, telemetry, rng)
+    reuse = _reuse(settings, predictor, clock, telemetry, closing)
+    idempotency = IdempotencyService(
+        RedisIdempotencyStore(redis, clock),
+        clock,
+        telemetry,
+        refuses_without_store=settings.idempotency_without_store == "refuse",
+    )
+    routing = RoutingService(shelf, attempts, providers, records, clock, telemetry, rng, keeper, reuse, counts.till)
+    vectors = Shelf(*embedding_part(registry, policy), health, clock)
+    embeddings = RoutingService(
+        vectors, attempts, providers, records, clock, telemetry, rng, keeper, till=counts.till
+    )
     probes = (PostgresProbe(pool), RedisProbe(redis), QueueProbe(spill))
+    table = functools.partial(
+        open_table,
+        connection_string=settings.storage_connection_string,
+        account_name=settings.storage_account,
+        credential=entra,
+    )
+    trails = TableAuditStore(table(AUDIT_TABLE))
+    closing.push_async_callback(trails.aclose)
+    audit = AuditTrail(trails, clock, telemetry, writer=ids.request_id())
+    closing.push_async_callback(audit.aclose)
+    families = TableSessionFamilies(table(SESSIONS_TABLE))
+    closing.push_async_callback(families.aclose)
+    tokens, tenant_tokens = _session_tokens(settings, entra, clock, closing), _entra_tokens(settings, clock)
+    sessions = _sessions(settings, tokens, tenant_tokens, families, RedisLoginGuard(redis), clock, telemetry)
+    health.start()
+    closing.push_async_callback(health.aclose)
     records.start()
     closing.push_async_callback(records.aclose)
     keeper.start()
@@ -135,15 +231,53 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
         clock=clock,
         ids=ids,
         telemetry=telemetry,
-        authenticator=_authenticator(settings),
+        authenticator=_authenticator(settings, tenant_tokens, tokens),
+        health=health,
         shelf=shelf,
         routing=routing,
+        embeddings=embeddings,
         records=records,
         receipts=ReceiptService(PostgresReceiptStore(pool), archive, parse_kept, shelf, clock, telemetry),
         readiness=ReadinessService(probes, clock, either=_KEEP_RECORDS),
         maintenance=PostgresMaintenance(pool, clock),
+        identity=Identity(tokens, sessions),
+        audit=audit,
+        idempotency=idempotency,
+        limits=counts.limits,
+        till=counts.till,
+        reconciler=counts.reconciler,
         close=closing.aclose,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Counting:
+    """What counts requests and money for all processes."""
+
+    limits: Limits
+    books: Bookkeeper
+    reconciler: Reconciler
+    till: Till
+
+
+def _counting(
+    redis: Redis,
+    pool: PostgresPool,
+    policy: Callable[[], Policy],
+    clock: Clock,
+    telemetry: Telemetry,
+    closing: contextlib.AsyncExitStack,
+) -> _Counting:
+    """Rate limits and budgets, at work. To be called before the ledger's writer: its last records are booked too."""
+    limits = Limits(RedisLimitStore(redis, clock), policy, clock, telemetry)
+    money = RedisBudgetStore(redis, clock)
+    books = Bookkeeper(money, telemetry)
+    reconciler = Reconciler(money, PostgresBudgetLedger(pool), clock, telemetry)
+    limits.start()
+    closing.push_async_callback(limits.aclose)
+    books.start()
+    closing.push_async_callback(books.aclose)
+    return _Counting(limits, books, reconciler, Till(money, books, reconciler, policy, clock, telemetry))
 
 
 def _providers(
@@ -165,12 +299,13 @@ def _providers(
         ProviderKind.OPENAI_MAAS: OpenAiMaasProvider(http, grpc),
         ProviderKind.HUGGING_FACE: HuggingFaceProvider(http, grpc),
         ProviderKind.CUSTOM: CustomEndpointProvider(grpc),
+        ProviderKind.TEXT_EMBEDDING: VertexEmbeddingProvider(grpc),
     }
 
 
 def _entra_credential(settings: Settings, closing: contextlib.AsyncExitStack) -> AsyncTokenCredential | None:
     """The managed identity, where a store is reached with it."""
-    if settings.storage_connection_string and not settings.postgres_entra:
+    if settings.storage_connection_string and not settings.postgres_entra and not settings.key_vault_url:
         return None
     # Imported only where it is used: azure.identity costs 0.2 s of CPU at start.
     from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415
@@ -197,15 +332,87 @@ def _tokens(settings: Settings, clock: Clock) -> TokenSource:
     )
 
 
-def _authenticator(settings: Settings) -> Authenticator:
+def _reuse(
+    settings: Settings,
+    predictor: QualityModel,
+    clock: Clock,
+    telemetry: Telemetry,
+    closing: contextlib.AsyncExitStack,
+) -> AnswerReuse:
+    # A pool of its own: a large answer under way must not hold up limits and budgets.
+    redis = connect_redis(settings.cache_redis_url or settings.redis_url, timeout_s=CACHE_TIMEOUT_S)
+    closing.push_async_callback(redis.aclose)
+    seal = None if settings.cache_key is None else Seal.from_setting(settings.cache_key)
+    reuse = AnswerReuse(
+        RedisAnswerCache(redis, clock, seal), clock, telemetry, SentenceEncoder.from_quality_model(predictor)
+    )
+    closing.push_async_callback(reuse.aclose)
+    return reuse
+
+
+def _session_tokens(
+    settings: Settings, entra: AsyncTokenCredential | None, clock: Clock, closing: contextlib.AsyncExitStack
+) -> SessionTokens | None:
+    if settings.signing_keys_file is not None:
+        return SessionTokens(FileSigningKeys(settings.signing_keys_file, clock), clock)
+    if settings.key_vault_url is None or entra is None:
+        return None
+    from azure.keyvault.secrets.aio import SecretClient  # noqa: PLC0415 - 0.1 s of CPU where no vault is used
+
+    client = SecretClient(settings.key_vault_url, entra, retry_total=0)
+    closing.push_async_callback(client.close)
+    return SessionTokens(KeyVaultSigningKeys(client, clock), clock)
+
+
+def _sessions(
+    settings: Settings,
+    tokens: SessionTokens | None,
+    tenant_tokens: EntraTokenAuthenticator | None,
+    families: SessionFamilies,
+    guard: LoginGuard,
+    clock: Clock,
+    telemetry: Telemetry,
+) -> SessionService | None:
+    if tokens is None or tenant_tokens is None:
+        return None
+    check = EntraCredentialCheck(
+        tenant_tokens,
+        tenant_id=settings.tenant_id or "",
+        audience=settings.token_audiences[0],
+        authority=settings.entra_authority,
+    )
+    return SessionService(check, tokens, families, guard, clock, telemetry)
+
+
+def _entra_tokens(settings: Settings, clock: Clock) -> EntraTokenAuthenticator | None:
+    if settings.auth == "development" or not settings.token_audiences or settings.tenant_id is None:
+        return None
+    authority = settings.entra_authority.rstrip("/")
+    return EntraTokenAuthenticator(
+        JsonWebKeys(f"{authority}/{settings.tenant_id}/discovery/v2.0/keys", clock),
+        clock,
+        tenant_id=settings.tenant_id,
+        audiences=settings.token_audiences,
+        scopes=settings.token_scopes,
+        service_names=settings.service_names,
+        authority=authority,
+    )
+
+
+def _authenticator(
+    settings: Settings, entra: EntraTokenAuthenticator | None, sessions: SessionTokens | None
+) -> Authenticator:
     if settings.auth == "development":
         return DevelopmentAuthenticator(environment=settings.environment)
-    return EasyAuthAuthenticator(
-        enabled=settings.easy_auth_enabled,
-        tenant_id=settings.tenant_id,
-        service_names=settings.service_names,
-        swa_enabled=settings.swa_enabled,
-    )
+    platform = None
+    if settings.auth == "easy_auth" and settings.easy_auth_enabled:
+        platform = EasyAuthAuthenticator(
+            enabled=True,
+            tenant_id=settings.tenant_id,
+            service_names=settings.service_names,
+            swa_enabled=settings.swa_enabled,
+        )
+    return ChainAuthenticator(platform=platform, entra=entra, sessions=sessions)
 
 
 async def _recover(records: RecordWriter) -> None:

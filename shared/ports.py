@@ -9,14 +9,33 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
+from shared.domain.audit import AuditEvent, AuditHead, AuditQuery, AuditRow
+from shared.domain.breaker import SharedHealth
+from shared.domain.budgets import Account, BudgetEvent, Lease, LedgerSpend, Purse, Reserved
 from shared.domain.chat import ChatRequest
+from shared.domain.health import Admission, AdmissionRequest, BreakerEvent, WorkerReport
 from shared.domain.identity import Principal
+from shared.domain.limits import Ended, Meter, Verdict
 from shared.domain.models import Deployment, ModelProfile
+from shared.domain.privacy import DataSubject, ErasedStep, ErasureOrder
 from shared.domain.receipts import ChainHead, ChainSection, ReceiptRow
 from shared.domain.records import RequestRecord
 from shared.domain.replies import StreamEvent
+from shared.domain.retention import RetentionClass, RetentionDue
+from shared.domain.security_events import (
+    EventQuery,
+    FindingQuery,
+    FindingState,
+    Measurement,
+    SecurityEvent,
+    Sighting,
+    ThreatFinding,
+    ThreatRule,
+)
+from shared.domain.sessions import SessionFamily, SigningKey
 
 
 class Clock(Protocol):
@@ -232,6 +251,161 @@ class RecordJournal(Protocol):
         ...
 
 
+class HealthStore(Protocol):
+    """Health of deployments that all workers share: breakers, cooldowns, quotas, attempts in flight.
+
+    Its clock counts, not the workers'. Each call is one round trip with a short deadline of its own.
+    """
+
+    async def admit(self, request: AdmissionRequest) -> Admission:
+        """Whether a deployment may be called once; of all workers, one gets the probe of a half-open breaker.
+
+        Raises:
+            DependencyUnavailable: no answer in time; the permission may have been given all the same.
+        """
+        ...
+
+    async def exchange(self, report: WorkerReport) -> SharedHealth:
+        """Tell what one worker saw and hear what changed, all at one instant.
+
+        A worker that names another epoch than the answer's was not listened to: the store has lost its memory since,
+        and is to be told everything that this worker still knows.
+
+        Raises:
+            DependencyUnavailable: no answer in time; the report may have been taken all the same.
+        """
+        ...
+
+    async def recent_events(self, limit: int = 100) -> Sequence[BreakerEvent]:
+        """The last changes of state, the newest first; at least the last thousand are kept, for seven days.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+
+class LimitStore(Protocol):
+    """Rate limits that all processes share. Its clock counts, not theirs."""
+
+    async def admit(self, meters: Sequence[Meter], *, request_id: str, lease_s: float, charge: bool = True) -> Verdict:
+        """Charge all meters, or none when one refuses; slots are held for `lease_s` seconds at most.
+
+        Args:
+            charge: False only looks.
+
+        Raises:
+            DependencyUnavailable: no answer within a few hundredths of a second; it may have been charged.
+        """
+        ...
+
+    async def settle(self, ended: Sequence[Ended]) -> None:
+        """Free slots and correct token meters.
+
+        Raises:
+            DependencyUnavailable: no answer in time. Do not repeat it: corrections may have been made.
+        """
+        ...
+
+
+class BudgetStore(Protocol):
+    """Money that is settled and reserved, by tenant and account, for all processes at once. Integer micro-USD.
+
+    Every answer names the generation of the memory. A new one means that memory was lost: nothing is reserved until
+    processes have had time to `report` what they hold, and settled money is read from the ledger.
+    """
+
+    async def reserve(
+        self, tenant_id: str, request_id: str, amount_micro_usd: int, accounts: Sequence[Account], *, lease_s: float
+    ) -> Reserved:
+        """Hold an amount on every account or on none. Again for the same request: the amount it holds in all.
+
+        Raises:
+            DependencyUnavailable: no answer in time; the amount may be held.
+        """
+        ...
+
+    async def book(self, tenant_id: str, costs: Mapping[str, int]) -> tuple[str, frozenset[str]]:
+        """Turn the leases of requests that the ledger holds into settled costs; each once, however often it is called.
+
+        Returns the generation, and the requests that held no lease.
+
+        Raises:
+            DependencyUnavailable: no answer in time; doing it again is safe.
+        """
+        ...
+
+    async def resize(self, tenant_id: str, amounts: Mapping[str, int]) -> str:
+        """Set what leases hold, once the real cost is known; returns the generation.
+
+        Raises:
+            DependencyUnavailable: no answer in time; doing it again is safe.
+        """
+        ...
+
+    async def report(self, tenant_id: str, leases: Sequence[Lease]) -> str:
+        """Put back leases that memory has lost, whatever the budget says; returns the generation.
+
+        Raises:
+            DependencyUnavailable: no answer in time; doing it again is safe.
+        """
+        ...
+
+    async def read(self, tenant_id: str) -> Purse:
+        """All of a tenant's money, at one instant.
+
+        Raises:
+            DependencyUnavailable: no answer in time.
+        """
+        ...
+
+    async def mend(
+        self, tenant_id: str, account: str, settled_micro_usd: int, *, generation: str, version: int
+    ) -> bool:
+        """Set an account's settled money, unless memory was lost or the account touched since it was read.
+
+        Raises:
+            DependencyUnavailable: no answer in time; doing it again is safe.
+        """
+        ...
+
+    async def forget(self, tenant_id: str, accounts: Sequence[str]) -> None:
+        """Remove accounts on which nothing is reserved.
+
+        Raises:
+            DependencyUnavailable: no answer in time; doing it again is safe.
+        """
+        ...
+
+    async def tenants(self) -> frozenset[str]:
+        """Tenants for which money is counted.
+
+        Raises:
+            DependencyUnavailable: no answer in time.
+        """
+        ...
+
+    async def events(self, tenant_id: str, *, limit: int = 100) -> Sequence[BudgetEvent]:
+        """The latest limits that were reached, newest first.
+
+        Raises:
+            DependencyUnavailable: no answer in time.
+        """
+        ...
+
+
+class BudgetLedger(Protocol):
+    """What the ledger holds of budgets."""
+
+    async def spend(self, tenant_id: str, accounts: Sequence[str], request_ids: Sequence[str]) -> LedgerSpend:
+        """What accounts were charged with, and what requests cost, as of one instant.
+
+        Raises:
+            DependencyUnavailable: the ledger is away.
+        """
+        ...
+
+
 class Probe(Protocol):
     """Asks a dependency whether it answers."""
 
@@ -254,6 +428,106 @@ class Probe(Protocol):
         ...
 
 
+class AnswerCache(Protocol):
+    """Answers that may be served again. Bytes in, bytes out; whoever calls decides what equal requests are."""
+
+    async def find(self, key: str, neighbour_key: str | None) -> tuple[bytes | None, bytes | None]:
+        """What lies under both keys; None where nothing does, or nothing that can be opened.
+
+        Raises:
+            DependencyUnavailable: no answer within a few hundredths of a second.
+        """
+        ...
+
+    async def keep(self, key: str, answer: bytes, *, ttl_s: int, neighbour: tuple[str, bytes] | None = None) -> None:
+        """Keep an answer for `ttl_s` seconds, and under `neighbour`'s key what leads to it.
+
+        Raises:
+            DependencyUnavailable: it was not kept, as far as can be known.
+        """
+        ...
+
+    async def forget(self, prefix: str) -> int:
+        """Delete all answers whose keys begin so; returns how many keys that were.
+
+        Raises:
+            DependencyUnavailable: some may be left; doing it again is safe.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A caller's key, in a form that tells nothing of it.
+
+    Attributes:
+        name: digest of tenant, service, endpoint and key.
+        fingerprint: digest of the body.
+        secrets: what seals the result; never stored.
+    """
+
+    name: str
+    fingerprint: str
+    secrets: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+class ClaimState(StrEnum):
+    """What stands under an idempotency key."""
+
+    OURS = "ours"
+    """Nothing did: whoever asked holds the lease now and is to do the work."""
+    RUNNING = "running"
+    DONE = "done"
+    OTHER_BODY = "other_body"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to a claim; `result` is there when the work is done and what is kept can be opened."""
+
+    state: ClaimState
+    result: bytes | None = None
+
+
+class IdempotencyStore(Protocol):
+    """Who works on an idempotency key, and what came out, for all processes at once.
+
+    A lease that is not extended ends by itself: the work of a dead process can be taken over.
+    """
+
+    async def claim(self, key: IdempotencyKey, owner: str, lease_s: float) -> Claim:
+        """Take the key for `lease_s` seconds, or learn who has it. Claiming again extends the lease.
+
+        Raises:
+            DependencyUnavailable: no answer in time; the key may have been taken.
+        """
+        ...
+
+    async def extend(self, key: IdempotencyKey, owner: str, lease_s: float) -> bool:
+        """Hold the key for longer; False when it is not the owner's any more.
+
+        Raises:
+            DependencyUnavailable: no answer in time.
+        """
+        ...
+
+    async def finish(self, key: IdempotencyKey, owner: str, result: bytes, kept_s: float) -> bool:
+        """Keep the result for `kept_s` seconds; False when the key is not the owner's any more.
+
+        Raises:
+            DependencyUnavailable: it was not kept, as far as can be known.
+        """
+        ...
+
+    async def release(self, key: IdempotencyKey, owner: str) -> None:
+        """Give the key back without a result; does nothing when it is not the owner's or has one.
+
+        Raises:
+            DependencyUnavailable: no answer in time; the lease ends by itself.
+        """
+        ...
+
+
 class Authenticator(Protocol):
     """Proves who calls from the request's headers."""
 
@@ -263,6 +537,449 @@ class Authenticator(Protocol):
         Raises:
             Unauthenticated: no proof, or one that does not hold.
             DependencyUnavailable: keys to check it could not be had.
+        """
+        ...
+
+
+class CredentialCheck(Protocol):
+    """Asks the identity provider whether credentials hold."""
+
+    async def with_secret(self, client_id: str, client_secret: str) -> Principal:
+        """The application that has this id and secret.
+
+        Raises:
+            Unauthenticated: they do not belong together, or the application has no access here.
+            DependencyUnavailable: the identity provider does not answer.
+        """
+        ...
+
+    async def with_token(self, token: str) -> Principal:
+        """The principal of an access token.
+
+        Raises:
+            Unauthenticated: it does not hold.
+            DependencyUnavailable: the issuer's keys cannot be had.
+        """
+        ...
+
+
+class SigningKeys(Protocol):
+    """The key pairs of session tokens."""
+
+    async def all(self) -> Sequence[SigningKey]:
+        """All keys that sign now, will soon, or signed tokens that may still be good; at least one.
+
+        Raises:
+            DependencyUnavailable: they cannot be had.
+        """
+        ...
+
+    async def rotate(self) -> bool:
+        """Make a new key if the newest has served its time; one caller at a time. Returns whether keys changed.
+
+        Raises:
+            DependencyUnavailable: where they are kept is away.
+        """
+        ...
+
+
+class SessionSigner(Protocol):
+    """Makes session tokens."""
+
+    async def sign(self, principal: Principal, session_id: str, *, ends: datetime) -> tuple[str, datetime]:
+        """A token and when it expires, no later than `ends`.
+
+        Raises:
+            DependencyUnavailable: no key can be had.
+        """
+        ...
+
+
+class SessionFamilies(Protocol):
+    """Where sessions are kept; of their refresh tokens only hashes."""
+
+    async def create(self, family: SessionFamily) -> None:
+        """Keep a new session.
+
+        Raises:
+            DependencyUnavailable: it was not stored, as far as can be known.
+        """
+        ...
+
+    async def get(self, session_id: str) -> tuple[SessionFamily, str] | None:
+        """A session with its version tag, or None.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def replace(self, family: SessionFamily, etag: str) -> None:
+        """Store a session over the version that the tag names.
+
+        Raises:
+            Conflict: somebody stored another version meanwhile.
+            DependencyUnavailable: it was not stored, as far as can be known.
+        """
+        ...
+
+    async def sweep(self, now: datetime) -> int:
+        """Delete sessions that ended before `now`; returns how many.
+
+        Raises:
+            DependencyUnavailable: the store is away; what was deleted stays so.
+        """
+        ...
+
+    async def all_of(self, tenant_id: str) -> Sequence[tuple[SessionFamily, str]]:
+        """Every session of a tenant, with its version tag.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+
+class LoginGuard(Protocol):
+    """Counts failed sign-ins by key, for all workers. Away, it counts for this worker alone: it never raises."""
+
+    async def locked_s(self, keys: Sequence[str]) -> float:
+        """Seconds until a sign-in may be tried again; 0 when it may now."""
+        ...
+
+    async def failed(self, keys: Sequence[str]) -> None:
+        """Note a failure; from some number of them on, each locks for longer."""
+        ...
+
+    async def succeeded(self, keys: Sequence[str]) -> None:
+        """Forget the failures of the first key, the most particular one."""
+        ...
+
+
+class AuditStore(Protocol):
+    """Where the audit trail's chains are. Rows are added, told anew by erasures and, after their retention, forgotten."""
+
+    async def append(self, rows: Sequence[AuditRow], *, after: AuditHead) -> None:
+        """Write the rows that follow a head, and the new head, all or nothing.
+
+        Raises:
+            DependencyUnavailable: nothing was written, as far as can be known; calling again is safe.
+            InternalError: somebody else wrote to the chain.
+        """
+        ...
+
+    async def events(self, query: AuditQuery) -> Sequence[AuditEvent]:
+        """The newest events that a query takes, at most its limit; unreadable rows are left out.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    def chains(
+        self, since: datetime, until: datetime
+    ) -> AsyncIterator[tuple[str, Sequence[AuditRow], AuditHead | None]]:
+        """Every chain of the days (UTC) from one instant to another, whole, as it is found.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def rows_of(self, tenant_id: str, day: datetime) -> Sequence[AuditRow]:
+        """All readable rows of a tenant of the day (UTC) of an instant, by chain and sequence.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def first_day(self, tenant_id: str) -> datetime | None:
+        """The start of the oldest day of which there are rows of a tenant, or None.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def retell(self, rows: Sequence[AuditRow]) -> None:
+        """Replace the bodies of rows by tombstones; hashes stay as they are.
+
+        Raises:
+            DependencyUnavailable: some may not have been replaced; doing it again is safe.
+        """
+        ...
+
+    async def count_before(self, instant: datetime) -> int:
+        """How many rows `forget_before` would delete.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def forget_before(self, instant: datetime) -> int:
+        """Delete the chains of the days before an instant's; returns how many rows that were.
+
+        Raises:
+            DependencyUnavailable: the store is away; what was deleted stays so.
+        """
+        ...
+
+
+class SecurityEvents(Protocol):
+    """Takes security events. Never blocks, never raises."""
+
+    def note(self, event: SecurityEvent) -> None:
+        """Write an event behind the response."""
+        ...
+
+
+class SecurityEventStore(Protocol):
+    """Security events and sightings of principals."""
+
+    async def insert(self, events: Sequence[SecurityEvent], sightings: Sequence[Sighting]) -> None:
+        """Write both in one transaction. Events whose ids are there are left alone; sightings are added up.
+
+        Raises:
+            DependencyUnavailable: nothing was written, as far as can be known. Writing again may count sightings twice.
+        """
+        ...
+
+    async def events(self, query: EventQuery) -> Sequence[SecurityEvent]:
+        """The newest events that a query takes, at most its limit.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def counts(self, query: EventQuery) -> Mapping[str, int]:
+        """How many events of each kind a query takes, whatever its limit.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def sightings(self, tenant_id: str, *, since: datetime, limit: int) -> Sequence[Sighting]:
+        """Principals of a tenant with what they were last seen with, all networks and days together, newest first.
+
+        `Sighting.network` is how many networks there were.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+
+class ThreatStore(Protocol):
+    """What rules measure, and what became of it."""
+
+    async def add_up(self, now: datetime) -> None:
+        """Add up the usage of the last hours from the ledger; again gives the same.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def measure(self, rule: ThreatRule, *, since: datetime, until: datetime) -> Sequence[Measurement]:
+        """Who reaches a rule's threshold in a window, of all tenants.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def report(self, rule: ThreatRule, found: Sequence[Measurement]) -> None:
+        """Open a finding for each, or let the one that lasts grow; none without evidence newer than its resolution.
+
+        Raises:
+            DependencyUnavailable: the store is away; reporting again is safe.
+        """
+        ...
+
+    async def untold(self) -> Sequence[ThreatFinding]:
+        """Findings that nobody was told of yet, the oldest first, at most 100.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def told(self, finding_ids: Sequence[str], now: datetime) -> None:
+        """Somebody was.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def findings(self, query: FindingQuery) -> Sequence[ThreatFinding]:
+        """The findings that a query takes, those with the newest evidence first, at most its limit.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def finding_counts(self, tenant_id: str) -> Mapping[tuple[str, str], int]:
+        """How many findings a tenant has, by state and severity.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def finding(self, finding_id: str, *, tenant_id: str) -> ThreatFinding | None:
+        """One finding of a tenant, or None.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def move(self, before: ThreatFinding, state: FindingState, *, by: str, at: datetime, note: str) -> bool:
+        """Give a finding another state, unless its state was changed meanwhile; returns whether it was given.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ExportPage:
+    """Rows of a person, each a JSON object, and where the next page begins; None: there is none."""
+
+    rows: Sequence[Mapping[str, object]]
+    cursor: str | None = None
+
+
+class PersonalStore(Protocol):
+    """A store that holds something of persons. Cursors are its own; the first is the empty text."""
+
+    @property
+    def name(self) -> str:
+        """As exports and certificates call it."""
+        ...
+
+    @property
+    def kept(self) -> str:
+        """What stays after an erasure, and why; part of every certificate."""
+        ...
+
+    async def export(self, subject: DataSubject, cursor: str, limit: int) -> ExportPage:
+        """About `limit` rows of a person.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+            InvalidRequest: the cursor is none of this store's.
+        """
+        ...
+
+    async def erase(self, order: ErasureOrder, subject: DataSubject, cursor: str) -> ErasedStep:
+        """Take the next step. The same step again, after a kill at any point, ends in the same and says the same.
+
+        Raises:
+            DependencyUnavailable: the store is away; the step is to be taken again.
+        """
+        ...
+
+
+class ErasureStore(Protocol):
+    """Erasures, how far they are, and their certificates."""
+
+    async def order(self, order: ErasureOrder) -> ErasureOrder:
+        """Keep an order with its subject; the one under way for the same subject, where there is one.
+
+        Raises:
+            DependencyUnavailable: it was not kept, as far as can be known; ordering again is safe.
+        """
+        ...
+
+    async def get(self, erasure_id: str, *, tenant_id: str) -> ErasureOrder | None:
+        """An erasure of a tenant, or None.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def list(self, tenant_id: str, *, limit: int) -> Sequence[ErasureOrder]:
+        """The latest erasures of a tenant.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def standing(self, now: datetime) -> Sequence[ErasureOrder]:
+        """Erasures of all tenants whose late records are to be erased on arrival.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def claim(self, now: datetime, *, asked_before: datetime, lease_s: float) -> ErasureOrder | None:
+        """The oldest erasure that is not completed and that nobody works on, for `lease_s` seconds.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def save(self, order: ErasureOrder, step: ErasedStep, *, lease_until: datetime) -> ErasureOrder:
+        """Keep what the step at the order's place found, and the place of the next one, which is returned.
+
+        Raises:
+            DependencyUnavailable: it was not kept, as far as can be known; taking the step again is safe.
+        """
+        ...
+
+    async def steps(self, erasure_id: str) -> Sequence[tuple[int, Mapping[str, int], str]]:
+        """Store, counts and digest of all steps, in their order.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def certify(self, order: ErasureOrder, certificate: str) -> ErasureOrder:
+        """Keep the certificate; the one that is there stays.
+
+        Raises:
+            DependencyUnavailable: it was not kept, as far as can be known.
+        """
+        ...
+
+    async def complete(self, order: ErasureOrder, now: datetime, *, standing_until: datetime) -> None:
+        """Forget whom it was about; of late records it is recognised by its digest for a while.
+
+        Raises:
+            DependencyUnavailable: the store is away; doing it again is safe.
+        """
+        ...
+
+
+class RetentionStore(Protocol):
+    """What leaves when it is older than its class is kept."""
+
+    async def due(self, kind: RetentionClass, before: datetime) -> Sequence[RetentionDue]:
+        """What of a class is older than an instant. Changes nothing.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def drop(self, kind: RetentionClass, before: datetime) -> Sequence[RetentionDue]:
+        """Take it away; returns what that was. A part may be left for the next time.
+
+        Raises:
+            DependencyUnavailable: the store is away; what was dropped stays so.
         """
         ...
 

@@ -190,7 +190,12 @@ def simulator(servers: Servers) -> Simulator:
     directory = directories.root / "simulator"
     return servers.get(
         lambda: Simulator(
-            directory, directories.logs, ports.simulator_grpc, ports.simulator_http, time_scale=_TIME_SCALE
+            directory,
+            directories.logs,
+            ports.simulator_grpc,
+            ports.simulator_http,
+            time_scale=_TIME_SCALE,
+            embeddings="hashed",  # whatever is installed: a real model would cost seconds of CPU
         )
     )
 

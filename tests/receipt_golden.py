@@ -12,6 +12,8 @@ from pathlib import Path
 
 from shared.config import REGISTRY_DIRECTORY
 from shared.domain.chat import ChatRequest, Message, Role, TextPart
+from shared.domain.forecasts import QualityForecast
+from shared.domain.models import Registry
 from shared.domain.policy import Preset, RoutingConstraints, Weights
 from shared.scoring.engine import Question
 from shared.scoring.receipt import ENGINE, deliberate, receipt_text
@@ -59,10 +61,22 @@ def receipts(registry_document: str, policy_document: str) -> Iterator[str]:
     for number, prompt in enumerate(_PROMPTS):
         features = analyse(ChatRequest((Message(Role.USER, (TextPart(prompt),)),)))
         for turn, asked in enumerate(_ASKED):
-            question = Question(features, asked, "golden", stream=bool(turn % 2), tags=(("n", str(number)),))
+            tags, forecast = (("n", str(number)),), _forecast(registry, number + turn)
+            question = Question(features, asked, "golden", stream=bool(turn % 2), tags=tags, forecast=forecast)
             world = Snapshot(registry, replace(policy), _NOW, seen)
             draw = (number * 5 + turn) / 15
             yield receipt_text(deliberate(question, world, draw, lambda _profile, where: refused.get(where.id)))
+
+
+def _forecast(registry: Registry, number: int) -> QualityForecast | None:
+    """For two of three requests, from quite strange to quite familiar ones."""
+    if number % 3 == 0:
+        return None
+    count = len(registry.models)
+    means = tuple(6000 + 3500 * ((index * 7 + number) % count) // count for index in range(count))
+    return QualityForecast(
+        "golden", min(10_000, 2500 * number), means, tuple(1000 + 20 * mean % 1500 for mean in means)
+    )
 
 
 def main() -> None:

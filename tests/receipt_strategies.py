@@ -8,8 +8,18 @@ from hypothesis import strategies as st
 
 from shared.domain.chat import Modality
 from shared.domain.features import AttachmentFeatures, Category, ComplexityLevel, Reason, RequestFeatures
+from shared.domain.forecasts import FORECAST_SCALE, QualityForecast
 from shared.domain.models import Deployment, ModelProfile, Registry
-from shared.domain.policy import Policy, Preset, RoutingConstraints, ServicePolicy, Weights
+from shared.domain.policy import (
+    Balancing,
+    Policy,
+    Preset,
+    QualityRules,
+    RoutingConstraints,
+    ServicePolicy,
+    UnknownTask,
+    Weights,
+)
 from shared.domain.security import Finding, SecurityLevel
 from shared.scoring.engine import Question
 from shared.scoring.receipt import Deliberation, deliberate
@@ -81,12 +91,22 @@ questions = st.builds(
     stream=st.booleans(),
     tags=st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
 )
+figures = st.integers(0, FORECAST_SCALE)
+
+
+def forecasts(models: int) -> st.SearchStrategy[QualityForecast]:
+    """Forecasts for a registry of that many models."""
+    column = st.lists(figures, min_size=models, max_size=models).map(tuple)
+    return st.builds(QualityForecast, st.just("v"), figures, column, column)
+
+
 signals = st.builds(
     Signals,
     success_rate=shares,
     in_flight=st.integers(0, 200),
     ttft_ms=st.none() | st.floats(1, 60_000),
     cooling_down=st.booleans(),
+    returns_in_s=st.sampled_from([0.0, 12.5]),
 )
 
 
@@ -116,6 +136,13 @@ def policies(draw: st.DrawFn) -> Policy:
         temperature=draw(st.sampled_from([0.0, 0.05, 1.0])),
         cost_reference_usd=draw(st.floats(0.001, 1)),
         latency_reference_ms=draw(st.floats(100, 20_000)),
+        quality=QualityRules(
+            caution=draw(st.sampled_from([0.0, 0.25, 2.0])),
+            guarded=draw(st.frozensets(st.sampled_from(Preset))),
+            unknown_by=draw(st.frozensets(st.sampled_from(UnknownTask))),
+            familiar_from=draw(st.sampled_from([0.0, 0.5, 0.8])),
+        ),
+        balancing=Balancing(enabled=draw(st.booleans()), tolerance=draw(st.sampled_from([0.0, 0.02, 1.0]))),
     )
 
 
@@ -128,4 +155,6 @@ def deliberations(draw: st.DrawFn) -> Deliberation:
     refused = draw(st.dictionaries(st.sampled_from(ids), texts.filter(bool), max_size=1))
     snapshot = Snapshot(shelf, draw(policies()), draw(instants), seen)
     number = draw(st.floats(0, 1, exclude_max=True))
-    return deliberate(draw(questions), snapshot, number, lambda _profile, where: refused.get(where.id))
+    forecast = draw(st.none() | forecasts(len(shelf.models)))
+    question = replace(draw(questions), forecast=forecast)
+    return deliberate(question, snapshot, number, lambda _profile, where: refused.get(where.id))

@@ -231,7 +231,10 @@ class RouterOptions(Body):
     security_label: Literal["public", "internal", "confidential", "restricted"] | None = None
     allow_fallback: bool = False
     timeout_s: Annotated[float, Field(gt=0, le=600)] | None = None
+    cache: Literal["use", "refresh", "off"] | None = None
+    cascade: bool | None = None
     tags: _Tags = Field(default_factory=dict)
+    priority: Literal["normal", "low"] = "normal"
 
     def constraints(self, model: str) -> RoutingConstraints:
         """The constraints, with the model word (``auto``, ``auto:cost``, a model id) read.

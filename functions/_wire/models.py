@@ -13,10 +13,9 @@ def models_body(registry: Registry, day: date, autos: Sequence[str]) -> dict[str
     automatic: Iterator[dict[str, Any]] = (
         {"id": word, "object": "model", "created": 0, "owned_by": "llm-router"} for word in autos
     )
-    return {
-        "object": "list",
-        "data": [*automatic, *(model_body(m, registry.deployments_of(m.id), day) for m in registry.models.values())],
-    }
+    kinds = (registry,) if registry.embeddings is None else (registry, registry.embeddings)
+    listed = (model_body(m, kind.deployments_of(m.id), day) for kind in kinds for m in kind.models.values())
+    return {"object": "list", "data": [*automatic, *listed]}
 
 
 def model_body(profile: ModelProfile, deployments: Sequence[Deployment], day: date) -> dict[str, Any]:
@@ -24,14 +23,17 @@ def model_body(profile: ModelProfile, deployments: Sequence[Deployment], day: da
     can = profile.capabilities
     rates = quoted_period(profile, day).tiers[0].rates
     available = profile.lifecycle.available_from
+    gives = profile.embedding
     return {
         "id": profile.id,
         "object": "model",
         "created": 0 if available is None else (available - date(1970, 1, 1)).days * 86_400,
         "owned_by": profile.publisher,
         "display_name": profile.display_name,
-        "context_window_tokens": profile.context_window_tokens,
-        "max_output_tokens": profile.max_output_tokens,
+        "kind": "chat" if gives is None else "embedding",
+        "context_window_tokens": profile.context_window_tokens if gives is None else gives.max_input_tokens,
+        "max_output_tokens": profile.max_output_tokens if gives is None else None,
+        "dimensions": None if gives is None else gives.dimensions,
         "modalities": sorted(m.value for m in can.modalities),
         "capabilities": {
             "tools": can.tools,

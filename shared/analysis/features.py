@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
+from shared.analysis.answer_length import answer_length
 from shared.analysis.categories import Evidence, classify
-from shared.analysis.complexity import difficulty_of, expected_output_tokens
+from shared.analysis.complexity import difficulty_of
 from shared.analysis.media import attachment_features
 from shared.analysis.security import level_of, scan
-from shared.analysis.text_kind import language_of, shape_of
-from shared.analysis.tokens import plain_text, prompt_tokens
+from shared.analysis.text_kind import MATH, PROSE, UNDETERMINED, language_of, shape_of
+from shared.analysis.tokens import plain_text, prompt_estimates
+from shared.analysis.wording import wording_of
 from shared.domain.chat import (
     ChatRequest,
     FormatKind,
@@ -36,6 +38,7 @@ def analyse(request: ChatRequest, *, label: SecurityLevel | None = None) -> Requ
     """
     sample = _ends(_all_prose(request), SAMPLE_CHARS)
     instruction = _instruction(request)
+    wording = wording_of(instruction)
     shape = shape_of(sample)
     used_tools = any(isinstance(p, ToolCallPart | ToolResultPart) for m in request.messages for p in m.parts)
     offers_tools = bool(request.tools) and request.tool_choice.mode is not ToolMode.NONE
@@ -51,8 +54,14 @@ def analyse(request: ChatRequest, *, label: SecurityLevel | None = None) -> Requ
         )
     )
     category, confidence = probabilities[0]
-    tokens = prompt_tokens(request)
-    difficulty = difficulty_of(request, category, tokens, instruction, has_code=shape.has_code)
+    language, attachments = language_of(sample), attachment_features(request)
+    # The guess is made from words; those of code and data are no language's.
+    estimates = prompt_estimates(
+        request, attachments, language if shape.content_type in {PROSE, MATH} else UNDETERMINED
+    )
+    tokens = estimates[0].text + estimates[0].media
+    difficulty = difficulty_of(request, category, tokens, instruction, wording, has_code=shape.has_code)
+    answer = answer_length(request, category, tokens, wording)
     findings = tuple(finding for location, text in _texts(request) for finding in scan(text, location))
     media = request.media()
     modalities = frozenset({Modality.TEXT, *(part.modality for part in media)})
@@ -60,9 +69,9 @@ def analyse(request: ChatRequest, *, label: SecurityLevel | None = None) -> Requ
         content_type=_content_type(modalities, shape.content_type),
         category=category,
         category_confidence=confidence,
-        language=language_of(sample),
+        language=language,
         prompt_tokens=tokens,
-        expected_output_tokens=expected_output_tokens(request, category, tokens, instruction),
+        expected_output_tokens=answer.p50,
         complexity=difficulty.score,
         complexity_level=difficulty.level,
         security_level=level_of(findings, label),
@@ -74,11 +83,14 @@ def analyse(request: ChatRequest, *, label: SecurityLevel | None = None) -> Requ
         needs_system=bool(request.system),
         max_output_tokens=request.max_output_tokens,
         attachment_bytes=sum(len(part.data or b"") for part in media),
-        attachments=attachment_features(request),
+        attachments=attachments,
         findings=findings,
         reasons=difficulty.reasons,
         category_probabilities=probabilities,
         content_formats=shape.formats,
+        token_estimates=estimates,
+        output_tokens_p10=answer.p10,
+        output_tokens_p90=answer.p90,
     )
 
 

@@ -1,7 +1,17 @@
-"""What attachments are, by their first bytes and not by their name."""
+"""What attachments are, by their first bytes and not by their name, and what their headers tell of size and length.
 
+Own readers, some 300 lines, and not a library: those at hand read files whole or decode them (Pillow), carry tag
+parsers for a few numbers (tinytag, mutagen) or raise on broken input; here hostile bytes cost a bounded amount of work
+and never an error.
+"""
+
+from dataclasses import replace
 from typing import Final
 
+from shared.analysis.byte_reader import NOTHING, MediaFacts
+from shared.analysis.page_counts import page_facts
+from shared.analysis.picture_headers import picture_facts
+from shared.analysis.sound_headers import sound_facts
 from shared.domain.chat import ChatRequest, MediaPart, Modality
 from shared.domain.features import AttachmentFeatures
 
@@ -63,6 +73,19 @@ _SAME_CONTAINER: Final = (
 )
 """Types whose files begin alike, so that the first bytes cannot tell them apart."""
 _HAS_SIGNATURE: Final = {mime for _, mime in _PREFIXES} | set(_RIFF_FORMS.values()) | set(_MP4_BRANDS.values())
+_EXTENSIONS: Final = {
+    "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "gif": "image/gif", "webp": "image/webp",
+    "bmp": "image/bmp", "tif": "image/tiff", "tiff": "image/tiff", "heic": "image/heic", "heif": "image/heic",
+    "avif": "image/avif", "pdf": "application/pdf", "zip": "application/zip", "gz": "application/gzip",
+    "rtf": "application/rtf", "doc": "application/msword", "xls": "application/vnd.ms-excel",
+    "ppt": "application/x-ole-storage", "docx": _OFFICE_FOLDERS[0][1], "xlsx": _OFFICE_FOLDERS[1][1],
+    "pptx": _OFFICE_FOLDERS[2][1], "mp3": "audio/mpeg", "ogg": "audio/ogg", "opus": "audio/ogg", "flac": "audio/flac",
+    "wav": "audio/wav", "m4a": "audio/mp4", "aac": "audio/aac", "mp4": "video/mp4", "m4v": "video/mp4",
+    "mov": "video/quicktime", "avi": "video/x-msvideo", "webm": "video/webm", "mkv": "video/webm", "mpg": "video/mpeg",
+    "mpeg": "video/mpeg", "flv": "video/x-flv", "exe": "application/x-executable", "txt": "text/plain",
+    "md": "text/markdown", "csv": "text/csv", "json": "application/json", "xml": "application/xml", "html": "text/html",
+}  # fmt: skip
+"""Types by a file name's extension: a table of our own, as `mimetypes` knows what the machine's files say."""
 _FRAME_HEADER_BYTES: Final = 3
 _SYNC: Final = 0xFFE000
 _ADTS_MASK: Final = 0xFFF600
@@ -94,21 +117,40 @@ def attachment_features(request: ChatRequest) -> tuple[AttachmentFeatures, ...]:
 
 def _features(part: MediaPart, location: str) -> AttachmentFeatures:
     detected = None if part.data is None else detect(part.data)
+    facts = NOTHING if part.data is None or detected is None else facts_of(detected, part.data)
+    declared = part.mime_type.split(";", 1)[0].strip().lower()
+    by_name = _EXTENSIONS.get((part.filename or "").rpartition(".")[2].lower())
+    unlike_declared = _unlike(_CANONICAL.get(declared, declared), detected) or (
+        detected is None and part.modality is Modality.IMAGE
+    )
     return AttachmentFeatures(
         location=location,
         modality=part.modality,
         declared_mime_type=part.mime_type,
         detected_mime_type=detected,
         size_bytes=len(part.data or b""),
-        mismatch=part.data is not None and _mismatch(part, detected),
+        mismatch=part.data is not None and unlike_declared,
+        extension_mismatch=part.data is not None and by_name is not None and _unlike(by_name, detected),
+        pages=facts.pages,
+        width=facts.width,
+        height=facts.height,
+        duration_s=facts.duration_s,
     )
 
 
-def _mismatch(part: MediaPart, detected: str | None) -> bool:
-    declared = part.mime_type.split(";", 1)[0].strip().lower()
-    declared = _CANONICAL.get(declared, declared)
+def facts_of(detected: str, data: bytes) -> MediaFacts:
+    """What the header of a file of that detected type tells: pages, width and height, duration."""
+    if detected.startswith("image/"):
+        return picture_facts(detected, data)
+    if detected.startswith(("audio/", "video/")):
+        facts = sound_facts(detected, data)
+        return replace(facts, width=None, height=None) if detected.startswith("audio/") else facts
+    return page_facts(detected, data)
+
+
+def _unlike(declared: str, detected: str | None) -> bool:
     if detected is None:
-        return declared in _HAS_SIGNATURE or part.modality is Modality.IMAGE
+        return declared in _HAS_SIGNATURE
     if declared == detected:
         return False
     if detected == "application/zip" and declared.startswith("application/vnd."):

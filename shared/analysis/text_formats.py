@@ -109,16 +109,26 @@ def formats_of(text: str, lines: list[str], whole: str | None, *, has_code: bool
     if len(lines) >= _LEAST_LINES and log_share(lines) >= _LOG_SHARE:
         found.append("log")
     if has_code and whole is None and "log" not in found:
-        language = _code_language(text[:6000])
+        language = code_language(text[:6000])
         found.append(language if language in _DATA_FORMATS else f"code:{language}" if language else "code")
     if "http" in text or "www." in text:
         found += ["url"] * (_URL.search(text) is not None)
     return tuple(found)
 
 
+def is_log_line(line: str) -> bool:
+    """Whether a line begins as a log entry does."""
+    return _LOG_LINE.match(line) is not None
+
+
 def log_share(lines: list[str]) -> float:
     """The share of lines that begin as log entries do."""
-    return sum(_LOG_LINE.match(line) is not None for line in lines) / len(lines) if lines else 0.0
+    return sum(map(is_log_line, lines)) / len(lines) if lines else 0.0
+
+
+def fence_language(name: str) -> str:
+    """The language that the word behind a fence's ticks means."""
+    return _FENCE_NAMES.get(name.lower(), name.lower())
 
 
 def _inside_fence(text: str) -> str:
@@ -130,10 +140,10 @@ def _inside_fence(text: str) -> str:
 def _is_separated(lines: list[str]) -> bool:
     bare = [_QUOTED.sub("", line) if '"' in line else line for line in lines]
     for separator in _SEPARATORS:
-        counts = Counter(line.count(separator) for line in bare)
-        count, times = counts.most_common(1)[0]
-        tight = separator == "\t" or sum(f"{separator} " in line for line in bare) * 2 < len(bare)
-        if count >= _LEAST_SEPARATORS and times >= max(_LEAST_LINES, _MOST * len(bare)) and tight:
+        if separator != "\t" and sum(f"{separator} " in line for line in bare) * 2 >= len(bare):
+            continue  # as people write lists
+        count, times = Counter(line.count(separator) for line in bare).most_common(1)[0]
+        if count >= _LEAST_SEPARATORS and times >= max(_LEAST_LINES, _MOST * len(bare)):
             return not any(line.rstrip().endswith((";", "{", "}")) for line in bare)
     return False
 
@@ -150,10 +160,11 @@ def _mostly_sql(lines: list[str]) -> bool:
     return first in {"select", "insert", "create", "update", "delete", "alter", "with", "sql", ""}
 
 
-def _code_language(text: str) -> str | None:
+def code_language(text: str) -> str | None:
+    """The language of source code by its fence or its signs, None where neither tells."""
     for fence in _FENCE.finditer(text):
         if fence[1]:
-            return _FENCE_NAMES.get(fence[1].lower(), str(fence[1]).lower())
+            return fence_language(fence[1])
     scores = {language: sum(1 for _ in pattern.finditer(text)) for language, pattern in _SIGNATURES}
     if _is_sql(text) and not any(scores[language] > 1 for language in ("python", "java", "php", "csharp")):
         return "sql"

@@ -101,8 +101,18 @@ def shape_of(text: str) -> TextShape:
     elif (fenced and _fenced_share(text) >= 0.5) or (len(lines) >= _MIN_LINES and code_share >= 0.5):  # noqa: PLR2004  # most of it
         content_type = CODE
     else:
-        content_type = MATH if sum(1 for _ in _LATEX.finditer(text[:4000])) >= _MIN_FORMULAS else PROSE
+        content_type = MATH if is_math(text) else PROSE
     return TextShape(has_code, content_type, formats_of(text, lines, whole, has_code=has_code))
+
+
+def is_math(text: str) -> bool:
+    """Whether formulas stand at the text's beginning."""
+    return sum(1 for _ in _LATEX.finditer(text[:4000])) >= _MIN_FORMULAS
+
+
+def is_code_line(line: str) -> bool:
+    """Whether a line looks like source code."""
+    return _CODE_LINE.match(line) is not None
 
 
 def has_code(text: str) -> bool:

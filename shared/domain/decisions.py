@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from shared.domain.chat import ReasoningEffort
 from shared.domain.features import RequestFeatures
+from shared.domain.forecasts import QualityForecast
 from shared.domain.models import Deployment, ModelProfile
 from shared.domain.policy import Weights
 
@@ -58,7 +59,10 @@ class FactorScores:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An eligible deployment with its score and its exact probability of having been chosen."""
+    """An eligible deployment with its score and its exact probability of having been chosen.
+
+    `quality_mean` and `quality_std` are what was forecast of its model; None where nothing was.
+    """
 
     deployment: Deployment
     profile: ModelProfile
@@ -70,6 +74,8 @@ class Candidate:
     expected_latency_ms: float
     prompt_tokens: int
     max_output_tokens: int
+    quality_mean: float | None = None
+    quality_std: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,7 @@ class Decision:
     """Names of the task-routing rules that matched, in the order of evaluation."""
     effort: ReasoningEffort | None = None
     """Reasoning effort that a rule sets, for requests that set none and models that take one."""
+    forecast: QualityForecast | None = None
 
     @property
     def margin(self) -> float:

@@ -10,6 +10,7 @@ RouterError
 │   │   └── ModelNotFound
 │   ├── MethodNotAllowed
 │   ├── Conflict                    a key or version is used already, with other content
+│   │   └── IdempotencyKeyReused    the key came with another body before
 │   └── NoEligibleModel             every candidate was dropped; the message counts the reasons
 ├── AccessRefused
 │   ├── Unauthenticated             no proof of who calls, or one that does not hold
@@ -19,6 +20,7 @@ RouterError
 │   └── BudgetExceeded              the money is spent or reserved
 ├── ProviderError                   the model's side failed; `scope` says where a retry makes sense
 │   ├── ProviderRejected            it refused the request as malformed (its 400)
+│   │   └── ContentBlocked          it refused the request for what it holds (its content policy)
 │   ├── ContextWindowExceeded       the prompt is longer than the model takes
 │   ├── ProviderAuthError           our credentials or quota project (its 401, 403)
 │   ├── ProviderNotFound            the deployment is not there (its 404)
@@ -38,11 +40,11 @@ class RetryScope(StrEnum):
     """Where another attempt can help after a provider failed. Decided once, where the error is mapped."""
 
     SAME = "same"
-    """The same deployment, after a pause."""
+    """Another deployment now, or the same one after a pause (load, quota, a cut connection)."""
     OTHER_DEPLOYMENT = "other_deployment"
-    """Another deployment of the same model (region, quota or endpoint trouble)."""
+    """Only another deployment (credentials, a deployment that is not there, unreadable answers)."""
     OTHER_MODEL = "other_model"
-    """Only another model (context window, content policy, unreadable answers)."""
+    """Only another model (context window, content policy, a request that this one refuses)."""
     NEVER = "never"
     """Nowhere: the request itself is wrong."""
 
@@ -128,6 +130,12 @@ class Conflict(RequestRejected):
     code = "conflict"
 
 
+class IdempotencyKeyReused(Conflict):
+    """The idempotency key came with another body before."""
+
+    code = "idempotency_key_reused"
+
+
 class NoEligibleModel(RequestRejected):
     """Every candidate was dropped by a hard constraint."""
 
@@ -204,6 +212,12 @@ class ProviderRejected(ProviderError):
     scope = RetryScope.OTHER_MODEL
 
 
+class ContentBlocked(ProviderRejected):
+    """The vendor's content policy refused the request; whether another model may see it is the policy's to say."""
+
+    code = "content_blocked"
+
+
 class ContextWindowExceeded(ProviderError):
     """The prompt is longer than the model takes."""
 
@@ -229,7 +243,7 @@ class ProviderRateLimited(ProviderError):
     """The vendor's quota is used up for now."""
 
     code = "provider_rate_limited"
-    scope = RetryScope.OTHER_DEPLOYMENT
+    scope = RetryScope.SAME
 
 
 class ProviderUnavailable(ProviderError):
@@ -243,7 +257,7 @@ class ProviderTimeout(ProviderError):
     """No answer, or no next token, before the deadline."""
 
     code = "provider_timeout"
-    scope = RetryScope.OTHER_DEPLOYMENT
+    scope = RetryScope.SAME
 
 
 class ProviderBadResponse(ProviderError):

@@ -1,6 +1,7 @@
 """What the router knows of a request's content before it chooses: the output of the analysis, the input of scoring."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -8,7 +9,48 @@ from shared.domain.chat import Modality
 from shared.domain.security import Finding, SecurityLevel
 
 REFERENCE_CHARS_PER_TOKEN = 4.0
-"""English characters a token, in which `RequestFeatures.prompt_tokens` is estimated."""
+"""The density (`ModelProfile.chars_per_token`) at which an estimate holds as it is; another density scales its text."""
+
+
+class TokenizerFamily(StrEnum):
+    """Vocabularies that cut text differently enough to be counted apart; named after the one that was measured."""
+
+    GENERIC = "generic"
+    """The mean of the others but Claude's: for models whose tokenizer is not known."""
+    GEMMA = "gemma"
+    """Google's SentencePiece vocabulary of 256,000 pieces, which Gemini shares."""
+    CLAUDE = "claude"
+    """The last vocabulary that Anthropic published; later ones cut finer, which `chars_per_token` corrects."""
+    O200K = "o200k"
+    """OpenAI's, of gpt-oss too."""
+    DEEPSEEK = "deepseek"
+    TEKKEN = "tekken"
+    """Mistral's."""
+    LLAMA = "llama"
+
+
+FAMILY_OF_PUBLISHER: Mapping[str, TokenizerFamily] = {
+    "google": TokenizerFamily.GEMMA,
+    "anthropic": TokenizerFamily.CLAUDE,
+    "openai": TokenizerFamily.O200K,
+    "deepseek-ai": TokenizerFamily.DEEPSEEK,
+    "mistralai": TokenizerFamily.TEKKEN,
+    "meta": TokenizerFamily.LLAMA,
+}
+"""By `ModelProfile.publisher`; any other publisher's models are counted as `GENERIC`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEstimate:
+    """A prompt's tokens in one family, those of text and those of attachments apart: only the first are cut."""
+
+    family: TokenizerFamily
+    text: int
+    media: int = 0
+
+    def at(self, chars_per_token: float) -> int:
+        """For a model of that density, rounded up."""
+        return math.ceil(self.text * REFERENCE_CHARS_PER_TOKEN / chars_per_token) + self.media
 
 
 class Category(StrEnum):
@@ -58,7 +100,15 @@ class ComplexityLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AttachmentFeatures:
-    """An attachment as its bytes say, which is not always as its name says."""
+    """An attachment as its bytes say, which is not always as its name says.
+
+    Attributes:
+        mismatch: the bytes are of another type than declared.
+        extension_mismatch: the bytes are of another type than the file name's extension says.
+        pages: of a PDF or text document, slides of a presentation, sheets of a workbook; None where it is not told.
+        width, height: of the picture in pixels, as stored.
+        duration_s: of sound or film.
+    """
 
     location: str
     modality: Modality
@@ -66,6 +116,11 @@ class AttachmentFeatures:
     detected_mime_type: str | None
     size_bytes: int
     mismatch: bool = False
+    extension_mismatch: bool = False
+    pages: int | None = None
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +137,11 @@ class RequestFeatures:
 
     Attributes:
         content_type: the overall kind (prose, code, math, data, ...), or the attachment's modality.
-        prompt_tokens: estimate for a tokenizer of four English characters a token; `prompt_tokens_at` adapts it.
+        prompt_tokens: estimate for a model whose tokenizer is not known; `prompt_tokens_at` is nearer where it is.
+        token_estimates: the same by tokenizer family.
         content_formats: formats inside the text: json, csv, sql, xml, table, log, url, code:<language>.
-        expected_output_tokens: point estimate of the answer's length.
+        expected_output_tokens: the answer's tokens, as likely exceeded as not (the median).
+        output_tokens_p10, output_tokens_p90: nine answers in ten are longer than the one, nine shorter than the other.
         complexity: 0 (trivial) to 1 (hardest).
         security_level: the highest of findings and declared label.
         needs_*: capabilities without which a model cannot serve the request.
@@ -112,7 +169,21 @@ class RequestFeatures:
     reasons: tuple[Reason, ...] = ()
     category_probabilities: tuple[tuple[Category, float], ...] = ()
     content_formats: tuple[str, ...] = ()
+    token_estimates: tuple[TokenEstimate, ...] = ()
+    output_tokens_p10: int = 0
+    output_tokens_p90: int = 0
 
-    def prompt_tokens_at(self, chars_per_token: float) -> int:
-        """The prompt's tokens for a tokenizer family of that density, rounded up."""
-        return math.ceil(self.prompt_tokens * REFERENCE_CHARS_PER_TOKEN / chars_per_token)
+    def prompt_tokens_at(self, chars_per_token: float, publisher: str = "") -> int:
+        """The prompt's tokens for a publisher's model of that density, rounded up."""
+        return self.estimate_for(publisher).at(chars_per_token)
+
+    def estimate_for(self, publisher: str) -> TokenEstimate:
+        """The estimate of the publisher's tokenizer family.
+
+        Where the analysis made none (older records), `prompt_tokens` stands for every family and is all text.
+        """
+        family = FAMILY_OF_PUBLISHER.get(publisher, TokenizerFamily.GENERIC)
+        for estimate in self.token_estimates:
+            if estimate.family is family:
+                return estimate
+        return TokenEstimate(TokenizerFamily.GENERIC, self.prompt_tokens)

@@ -1,7 +1,8 @@
 """Who calls, and what they may do."""
 
 from dataclasses import dataclass
-from enum import StrEnum
+from datetime import datetime
+from enum import Enum, StrEnum
 
 
 class Permission(StrEnum):
@@ -17,6 +18,21 @@ class Permission(StrEnum):
     CONFIG_WRITE = "config.write"
     ADMIN_READ = "admin.read"
     ADMIN_WRITE = "admin.write"
+
+
+class SignedIn(Enum):
+    """What an endpoint asks for that any proven caller may use."""
+
+    ANYBODY = "anybody"
+
+
+class Proof(StrEnum):
+    """What proved a caller."""
+
+    EASY_AUTH = "easy_auth"
+    ENTRA_TOKEN = "entra_token"  # noqa: S105 - a name, no secret
+    SESSION_TOKEN = "session_token"  # noqa: S105 - likewise
+    DEVELOPMENT = "development"
 
 
 class RouterRole(StrEnum):
@@ -49,6 +65,9 @@ class Principal:
         tenant_id: the unit of isolation; a service belongs to one.
         service: the calling service's name; what rates, budgets and records are kept by.
         development: True only for the explicit local principal; every response then says so.
+        proof: what proved it.
+        expires_at: when the proof ends, where it says so.
+        session_id: the router session it came with.
     """
 
     id: str
@@ -56,7 +75,15 @@ class Principal:
     service: str
     roles: frozenset[RouterRole]
     development: bool = False
+    proof: Proof = Proof.EASY_AUTH
+    expires_at: datetime | None = None
+    session_id: str | None = None
 
-    def may(self, permission: Permission) -> bool:
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """All that its roles grant."""
+        return frozenset().union(*(PERMISSIONS[role] for role in self.roles))
+
+    def may(self, permission: Permission | SignedIn) -> bool:
         """Whether some role grants the permission."""
-        return any(permission in PERMISSIONS[role] for role in self.roles)
+        return permission is SignedIn.ANYBODY or any(permission in PERMISSIONS[role] for role in self.roles)

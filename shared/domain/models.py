@@ -23,6 +23,8 @@ class ProviderKind(StrEnum):
     """A Vertex endpoint that serves a Hugging Face container (TGI, vLLM or OpenAI chat)."""
     CUSTOM = "custom"
     """A Vertex endpoint of the customer's own, through predict or rawPredict."""
+    TEXT_EMBEDDING = "text_embedding"
+    """Google's text embedding models through predict; never a candidate for an answer."""
 
 
 class EndpointFormat(StrEnum):
@@ -119,6 +121,24 @@ class Lifecycle:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingTraits:
+    """What a text embedding model takes and gives.
+
+    Attributes:
+        dimensions: length of its vectors when nothing else is asked for, and the most that can be.
+        min_dimensions: the least; the same as `dimensions` where the length cannot be chosen.
+        max_input_tokens: of one text.
+        max_texts_per_call, max_tokens_per_call: what the vendor takes at once; the adapter splits what is more.
+    """
+
+    dimensions: int
+    min_dimensions: int
+    max_input_tokens: int
+    max_texts_per_call: int
+    max_tokens_per_call: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelProfile:
     """What a model can do and costs.
 
@@ -145,6 +165,8 @@ class ModelProfile:
     price_source: str = ""
     chars_per_token: float = 4.0
     """English prose characters per token of the model's tokenizer family."""
+    embedding: EmbeddingTraits | None = None
+    """Set for models that give vectors instead of answers; these stand in `Registry.embeddings` only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +182,8 @@ class Deployment:
         clearance: the highest level of content it may take.
         dedicated_host: host of a dedicated endpoint, when it has one.
         options: adapter-specific mapping (custom endpoints), validated by the adapter when the registry is loaded.
+        requests_per_minute, tokens_per_minute: most that all workers together send in any 60 seconds; None does not
+            restrict.
     """
 
     id: str
@@ -175,6 +199,8 @@ class Deployment:
     dedicated_host: str | None = None
     project: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +215,16 @@ class Registry:
     """Other names for a model id, such as dated vendor ids."""
     document: str = field(default="", repr=False)
     """The canonical content that `version` is the hash of, so that a receipt of this version can always be repeated."""
+    embeddings: "Registry | None" = field(default=None, repr=False)
+    """The embedding models and their deployments, of the same version; apart, so that they are no candidates here."""
 
     def resolve(self, name: str) -> ModelProfile | None:
         """The model of that id or alias."""
         return self.models.get(self.aliases.get(name, name))
+
+    def names(self) -> dict[str, str]:
+        """Every id and alias, with the id that it stands for."""
+        return {model_id: model_id for model_id in self.models} | dict(self.aliases)
 
     def deployments_of(self, model_id: str) -> tuple[Deployment, ...]:
         """All deployments of a model, in file order."""

@@ -3,12 +3,31 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from enum import StrEnum
 
+from shared.domain.budgets import Budget
+from shared.domain.caching import CachePolicy
+from shared.domain.health import HealthRules
+from shared.domain.identity import Principal
+from shared.domain.limits import Priority, RateLimit
+from shared.domain.resilience import CascadePolicy, HedgePolicy, RetryPolicy
 from shared.domain.rules import Rule
+from shared.domain.scopes import Subject
 from shared.domain.security import SecurityLevel
 from shared.domain.weights import Preset, Weights
 
-__all__ = ["NOTHING", "CallerLimits", "Policy", "Preset", "RoutingConstraints", "ServicePolicy", "Weights"]
+__all__ = [
+    "NOTHING",
+    "Balancing",
+    "CallerLimits",
+    "Policy",
+    "Preset",
+    "QualityRules",
+    "RoutingConstraints",
+    "ServicePolicy",
+    "UnknownTask",
+    "Weights",
+]
 
 NOTHING = frozenset({"(nothing)"})
 """What two restrictions leave that exclude each other: a set that no model and no zone is in.
@@ -42,6 +61,9 @@ class ServicePolicy:
         max_level: content above this level is refused for the service altogether.
         residency: zones in which its content must stay; a deployment must lie wholly in one of them.
         limits: what its requests may ask for; None leaves it at the policy's.
+        cache: how its answers are reused; None: never, nothing of them is kept.
+        team: whose limits and budgets its requests count for; None leaves it to their tag ``team``.
+        priority: of its requests in rate limits, unless they ask for less.
     """
 
     allow_models: frozenset[str] = frozenset()
@@ -51,6 +73,53 @@ class ServicePolicy:
     max_cost_usd: Decimal | None = None
     preset: Preset | None = None
     limits: CallerLimits | None = None
+    cache: CachePolicy | None = None
+    team: str | None = None
+    priority: Priority = Priority.NORMAL
+
+
+class UnknownTask(StrEnum):
+    """What makes a task an unknown one."""
+
+    CATEGORY = "category"
+    """The evidence was too thin to put it into a category."""
+    FAMILIARITY = "familiarity"
+    """It resembles little of what the predictor of quality was trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityRules:
+    """How expected quality is had and how far it is trusted (docs/routing-quality.md).
+
+    Attributes:
+        learned: whether the learned predictor is asked; without it the registry's priors count alone.
+        caution: standard deviations taken off the expected quality of every model but the reference.
+        guarded: presets under which cost and latency fade out of the weights when the task is unknown, so that the best
+            model serves and not the cheapest. Weights, and presets that are not listed, stand as they are.
+        unknown_by: what makes a task unknown.
+        familiar_from: familiarity in [0, 1) up to which a task is wholly unknown; from there to 1 cost and latency
+            fade in.
+    """
+
+    learned: bool = True
+    caution: float = 0.25
+    guarded: frozenset[Preset] = frozenset({Preset.BALANCED, Preset.QUALITY})
+    unknown_by: frozenset[UnknownTask] = frozenset({UnknownTask.CATEGORY})
+    familiar_from: float = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Balancing:
+    """How requests are spread over equal deployments of the model that was chosen.
+
+    Attributes:
+        enabled: whether they are; otherwise the best score takes all.
+        tolerance: how far below the best score, in [0, 1], a deployment of the same model at the same cost still counts
+            as its equal.
+    """
+
+    enabled: bool = True
+    tolerance: float = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +150,14 @@ class Policy:
     """Expected latency at which the latency factor is one half."""
     rules: tuple[Rule, ...] = ()
     limits: CallerLimits = field(default_factory=CallerLimits)
+    quality: QualityRules = QualityRules()
+    balancing: Balancing = Balancing()
+    rate_limits: tuple[RateLimit, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
+    hedging: HedgePolicy = field(default_factory=HedgePolicy)
+    cascade: CascadePolicy = field(default_factory=CascadePolicy)
+    health: HealthRules = field(default_factory=HealthRules)
     document: str = field(default="", repr=False)
     """The canonical content that `version` is the hash of, so that a receipt of this version can always be repeated."""
 
@@ -95,6 +172,11 @@ class Policy:
     def limits_for(self, service: str) -> CallerLimits:
         """What requests of a service may ask for."""
         return self.for_service(service).limits or self.limits
+
+    def subject_of(self, principal: Principal, tags: tuple[tuple[str, str], ...] = ()) -> Subject:
+        """For whose limits and budgets a principal's requests count."""
+        team = self.for_service(principal.service).team or dict(tags).get("team")
+        return Subject(principal.tenant_id, principal.service, team, tags)
 
 
 @dataclass(frozen=True, slots=True)

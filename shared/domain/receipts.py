@@ -15,6 +15,7 @@ from typing import Any
 
 from shared.domain.canonical import canonical
 from shared.domain.records import RequestRecord
+from shared.domain.tombstones import Tombstone, body_digest, link_holds, tombstone_of
 
 GENESIS = bytes(32)
 """What the first row of a chain follows."""
@@ -53,12 +54,16 @@ class ChainSection:
 
 @dataclass(frozen=True, slots=True)
 class ChainCheck:
-    """What a section shows: `broken_at` is the first sequence that does not hold; `reasons` say why."""
+    """What a section shows: `broken_at` is the first sequence that does not hold; `reasons` say why.
+
+    `erased` are the sequences whose bodies were erased and whose hashes hold.
+    """
 
     first: int
     last: int
     broken_at: int | None = None
     reasons: tuple[str, ...] = ()
+    erased: tuple[int, ...] = ()
 
     @property
     def intact(self) -> bool:
@@ -104,23 +109,26 @@ def placed_body(chain: str, sequence: int, unplaced: str) -> str:
     return f'{{"chain":{_text(chain)},"chain_sequence":{sequence},{unplaced[1:]}'
 
 
-def link_hash(previous_hash: bytes, body: str) -> bytes:
-    """A row's hash."""
-    return hashlib.sha256(previous_hash + body.encode()).digest()
+def erased_row(row: ReceiptRow, erasure_id: str) -> ReceiptRow:
+    """The row with a tombstone for a body; one that has a tombstone stays as it is."""
+    if tombstone_of(row.body) is not None:
+        return row
+    values = {"chain": row.chain, "chain_sequence": row.sequence, "request": _request(row)}
+    body = canonical(values | Tombstone(erasure_id, body_digest(row.body)).field()).decode()
+    return replace(row, body=body)
 
 
 def row_faults(row: ReceiptRow) -> list[str]:
     """What shows, from the row alone, that it was altered."""
     faults = []
     try:
-        if link_hash(row.previous_hash, row.body) != row.hash:
+        if not link_holds(row.previous_hash, row.body, row.hash):
             faults.append("its content does not match its hash")
         body: Any = json.loads(row.body)
         said = (body["chain"], body["chain_sequence"], body["request"])
     except (ValueError, KeyError, TypeError):
         return [*faults, "its body cannot be read"]
-    request = {"id": row.request_id, "start": _instant(row.start_time), "tenant": row.tenant_id}
-    if said != (row.chain, row.sequence, request):
+    if said != (row.chain, row.sequence, _request(row)):
         faults.append("its columns do not match its body")
     return faults
 
@@ -147,7 +155,8 @@ def check_section(row: ReceiptRow, section: ChainSection, *, first: int, last: i
             faults.append((head.sequence, "the chain's head has another hash"))
     faults.sort(key=lambda fault: fault[0])
     reasons = tuple(dict.fromkeys(f"row {sequence}: {fault}" for sequence, fault in faults))
-    return ChainCheck(first, last, faults[0][0] if faults else None, reasons)
+    erased = tuple(other.sequence for other in section.rows if tombstone_of(other.body) is not None)
+    return ChainCheck(first, last, faults[0][0] if faults else None, reasons, erased)
 
 
 def _link_faults(rows: Sequence[ReceiptRow], first: int, last: int) -> list[tuple[int, str]]:
@@ -169,6 +178,10 @@ def _link_faults(rows: Sequence[ReceiptRow], first: int, last: int) -> list[tupl
     if expected <= last:
         faults.append((expected, "it is missing"))
     return faults
+
+
+def _request(row: ReceiptRow) -> dict[str, str]:
+    return {"id": row.request_id, "start": _instant(row.start_time), "tenant": row.tenant_id}
 
 
 def _instant(instant: datetime) -> str:

@@ -51,7 +51,7 @@ def storable(record: RequestRecord) -> RequestRecord:
     instants = [record.end_time, record.start_time, *[attempt.started_at for attempt in record.attempts]]
     if any(instant.tzinfo is None for instant in instants):
         raise ValueError(f"record {record.id}: an instant without an offset")
-    costs = [record.cost_usd, *[attempt.cost_usd for attempt in record.attempts]]
+    costs = [record.cost_usd, record.saved_usd, *[attempt.cost_usd for attempt in record.attempts]]
     if any(not cost.is_finite() or cost < 0 for cost in costs):
         raise ValueError(f"record {record.id}: a cost that is negative or not finite")
     return _mend(record)

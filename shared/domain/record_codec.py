@@ -182,6 +182,7 @@ _WRITERS: Mapping[Any, Callable[[Any], Any]] = {
     Usage: _write,
     tuple[tuple[str, str], ...]: lambda tags: [list(tag) for tag in tags],
     tuple[AttemptRecord, ...]: lambda attempts: [_write(attempt) for attempt in attempts],
+    tuple[str, ...]: list,
 }
 """By field type; everything else is JSON already."""
 _READERS: Mapping[Any, Callable[[Any], Any]] = {
@@ -197,5 +198,6 @@ _READERS: Mapping[Any, Callable[[Any], Any]] = {
     Usage: lambda value: _read(Usage, value),
     tuple[tuple[str, str], ...]: _tags,
     tuple[AttemptRecord, ...]: lambda value: tuple(_read(AttemptRecord, attempt) for attempt in _list(value)),
+    tuple[str, ...]: lambda value: tuple(_text(word) for word in _list(value)),
 }
 """By field type; a new kind of field fails the codec's own test until it has its reader."""

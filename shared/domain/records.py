@@ -5,6 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from shared.domain.caching import CacheOutcome
 from shared.domain.replies import Usage
 
 
@@ -79,9 +80,16 @@ class RequestRecord:
     trace_id: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
     attempts: tuple[AttemptRecord, ...] = ()
+    budget_accounts: tuple[str, ...] = ()
+    """Accounts of budgets that the cost counts for (`shared.domain.budgets`)."""
     receipt: str | None = None
     """The decision's receipt (`shared.scoring.receipt`), canonical JSON. The ledger chains it
     (`shared.domain.receipts`) and gives it back by `ReceiptStore`, not with the record."""
+    cache: str = CacheOutcome.OFF.value
+    """How the look-up in the answer cache ended (`CacheOutcome`). On hits `usage` is what the original answer used: it
+    was not used again, and `cost_usd` is 0."""
+    saved_usd: Decimal = Decimal(0)
+    """What the answer of a hit cost when it was made; not part of `cost_usd`."""
 
     @property
     def duration_ms(self) -> float:

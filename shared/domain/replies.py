@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from shared.domain.chat import Part, TextPart, ThinkingPart, ToolCallPart
+from shared.domain.embeddings import Embedding
 
 
 class FinishReason(StrEnum):
@@ -140,7 +141,14 @@ class CitationFound:
     citation: Citation
 
 
-StreamEvent = TextDelta | ThinkingDelta | ToolCallDelta | UsageUpdate | Finished | Origin | CitationFound
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The vectors of the texts of an `EmbeddingRequest`, in their order."""
+
+    embeddings: tuple[Embedding, ...]
+
+
+StreamEvent = TextDelta | ThinkingDelta | ToolCallDelta | UsageUpdate | Finished | Origin | CitationFound | Embedded
 
 CONTENT_EVENTS = (TextDelta, ThinkingDelta, ToolCallDelta)
 """Events that the caller sees as content: from the first of them on, no other model may take over silently."""
@@ -158,6 +166,8 @@ class ChatReply:
     model_version: str | None = None
     response_id: str | None = None
     citations: tuple[Citation, ...] = ()
+    embeddings: tuple[Embedding, ...] = ()
+    """Of an `EmbeddingRequest`, in the order of its texts."""
 
     def text(self) -> str:
         """The visible text."""
@@ -185,6 +195,7 @@ class ReplyBuilder:
         self._open: str | None = None
         self._calls: dict[int, dict[str, Any]] = {}
         self._citations: list[Citation] = []
+        self._embeddings: tuple[Embedding, ...] = ()
         self._origin = Origin()
         self._finish: Finished | None = None
         self.usage = Usage()
@@ -218,6 +229,8 @@ class ReplyBuilder:
                 )
             case CitationFound(citation=citation):
                 self._citations.append(citation)
+            case Embedded(embeddings=embeddings):
+                self._embeddings = embeddings
 
     def extend(self, events: Sequence[StreamEvent]) -> "ReplyBuilder":
         """Take several events; returns self, so that a plain reply is one expression."""
@@ -239,6 +252,7 @@ class ReplyBuilder:
             model_version=self._origin.model_version,
             response_id=self._origin.response_id,
             citations=tuple(self._citations),
+            embeddings=self._embeddings,
         )
 
     def _add_thinking(self, event: ThinkingDelta) -> None:

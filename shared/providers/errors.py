@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.errors import (
+    ContentBlocked,
     ContextWindowExceeded,
     ProviderAuthError,
     ProviderBadResponse,
@@ -39,6 +40,8 @@ _CONTEXT_WORDS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "model_context_window_exceeded", "string_above_max_length"})
+_BLOCKED_CODES = frozenset({"content_filter", "content_policy_violation", "content_filtered", "moderation_blocked"})
+"""OpenAI-style codes of a prompt that a content filter refused, such as Azure's and OpenAI's own."""
 _CODE_SHAPE = re.compile(r"[A-Za-z0-9_.\-]{1,64}\Z")
 _MAX_LOOKED_AT = 64 * 1024
 """Characters of an error body that are searched; a vendor's error is a few hundred."""
@@ -61,12 +64,13 @@ _REJECTED = _kind(ProviderRejected, "refused the request as malformed")
 _PRECONDITION = _kind(ProviderRejected, "refused the request in this place", RetryScope.OTHER_DEPLOYMENT)
 _TOO_LARGE = _kind(ProviderRejected, "refused the request as too large")
 _CONTEXT = _kind(ContextWindowExceeded, "says the prompt is longer than the model takes")
+_BLOCKED = _kind(ContentBlocked, "refused the request for its content")
 _AUTH = _kind(ProviderAuthError, "refused the router's credentials or project")
 _NOT_FOUND = _kind(ProviderNotFound, "does not know the deployment")
 _TIMEOUT = _kind(ProviderTimeout, "did not answer in time")
 _RATE_LIMITED = _kind(ProviderRateLimited, "has no quota left for now")
 _UNAVAILABLE = _kind(ProviderUnavailable, "failed or is away")
-_OVERLOADED = _kind(ProviderUnavailable, "is overloaded", RetryScope.OTHER_DEPLOYMENT)
+_OVERLOADED = _kind(ProviderUnavailable, "is overloaded")
 _UNIMPLEMENTED = _kind(ProviderUnavailable, "does not offer this call here", RetryScope.OTHER_DEPLOYMENT)
 _UNREADABLE = _kind(ProviderBadResponse, "sent an answer over the size limit")
 
@@ -164,8 +168,6 @@ def from_http(
     error = _error_object(body)
     lowered = {name.lower(): value for name, value in headers.items()}
     retry_after = _header_retry_s(lowered, now)
-    if retry_after is None:
-        retry_after = _detail_retry_s(error)
     return from_error_object(error, vendor=vendor, status=status, text=_text(body), retry_after_s=retry_after)
 
 
@@ -192,9 +194,11 @@ def from_error_object(
         status = code
     make = _make_for(error, status)
     words = f"{error.get('message') or ''}\n{text}"[:_MAX_LOOKED_AT]
-    if make in _REFUSALS and (code in _CONTEXT_CODES or _CONTEXT_WORDS.search(words)):
+    if make in _REFUSALS and (str(code) in _CONTEXT_CODES or _CONTEXT_WORDS.search(words)):
         make = _CONTEXT
-    return make(vendor, _label(error, status), _detail_retry_s(error) if retry_after_s is None else retry_after_s)
+    elif make in _REFUSALS and not _BLOCKED_CODES.isdisjoint((str(code), str(error.get("type")))):
+        make = _BLOCKED
+    return make(vendor, _label(error, status), _longest_s(retry_after_s, _detail_retry_s(error)))
 
 
 def connection_failed(vendor: str, kind: str) -> ProviderUnavailable:
@@ -307,6 +311,11 @@ def _header_retry_s(headers: Mapping[str, str], now: datetime | None) -> float |
     return _seconds(value) if now is None else retry_after_s(value, now=now)
 
 
+def _longest_s(*known: float | None) -> float | None:
+    """A wait that was told twice, and differently, is the longer one: coming back too early earns another refusal."""
+    return max((seconds for seconds in known if seconds is not None), default=None)
+
+
 def _detail_retry_s(error: Mapping[str, Any]) -> float | None:
     details = error.get("details")
     for detail in details if isinstance(details, list) else ():
@@ -318,12 +327,14 @@ def _detail_retry_s(error: Mapping[str, Any]) -> float | None:
 def _retry_info_s(error: "grpc.aio.AioRpcError") -> float | None:
     """RetryInfo of the google.rpc.Status that Google's servers put into the trailing metadata."""
     metadata: Iterable[tuple[str, Any]] = error.trailing_metadata() or ()
+    known: float | None = None
     for key, value in metadata:
         if key == "grpc-status-details-bin":
-            return _retry_delay_s(value)
+            known = _longest_s(known, _retry_delay_s(value))
         if key == "retry-after":
-            return _seconds(value if isinstance(value, str) else bytes(value).decode("ascii", "replace"))
-    return None
+            text = value if isinstance(value, str) else bytes(value).decode("ascii", "replace")
+            known = _longest_s(known, _seconds(text))
+    return known
 
 
 def _retry_delay_s(serialised: bytes) -> float | None:

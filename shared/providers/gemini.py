@@ -38,7 +38,7 @@ class GeminiProvider:
         Raises:
             ProviderError: of the class that fits.
         """
-        state = GeminiState(call.request_id)
+        state = GeminiState(call.request_id, one_call=call.request.parallel_tool_calls is False)
         response = await self._vertex.generate_content(self._request(call), call)
         return [*events_of(response, state), *closing_events(state, streamed=False)]
 
@@ -48,7 +48,7 @@ class GeminiProvider:
         Raises:
             ProviderError: before or between events.
         """
-        state = GeminiState(call.request_id)
+        state = GeminiState(call.request_id, one_call=call.request.parallel_tool_calls is False)
         async with aclosing(self._vertex.stream_generate_content(self._request(call), call)) as responses:
             async for response in responses:
                 for event in events_of(response, state):

@@ -45,6 +45,7 @@ class GeminiState:
 
     Args:
         request_id: of the attempt; call ids are made from it, since v1 function calls carry none.
+        one_call: whether only the first function call of the answer is wanted.
     """
 
     __slots__ = (
@@ -52,13 +53,15 @@ class GeminiState:
         "calls",
         "finished",
         "has_content",
+        "one_call",
         "origin_known",
         "saw_candidate",
         "saw_response",
         "usage",
     )
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, *, one_call: bool = False) -> None:
+        self.one_call = one_call
         self._call_prefix = "call_" + re.sub(r"[^A-Za-z0-9]", "", request_id)[-20:]
         self.calls = 0
         self.finished: Finished | None = None
@@ -164,6 +167,9 @@ def _add_candidate(events: list[StreamEvent], candidate: Any, state: GeminiState
 def _add_part(events: list[StreamEvent], part: Any, state: GeminiState) -> None:
     signature = base64.b64encode(part.thought_signature).decode("ascii") if part.thought_signature else None
     kind = part.WhichOneof("data")
+    if kind == "function_call" and state.one_call and state.calls:
+        # The vendor has no word for this wish. A call that is left out comes again once the first one is answered.
+        return
     if kind == "function_call":
         # Protobuf maps have no order: sorted, equal calls are equal texts.
         arguments = orjson.dumps(plain_struct(part.function_call.args), option=orjson.OPT_SORT_KEYS).decode()

@@ -70,8 +70,6 @@ def check_request(request: ChatRequest, profile: ModelProfile, deployment: Deplo
     """
     check_capabilities(request, profile, deployment)
     _check_thinking(request.reasoning_effort, profile, deployment)
-    if request.tools and request.parallel_tool_calls is False:
-        raise unsupported(deployment, "parallel_tool_calls", "an order to call tools one by one")
     if request.tools and request.response_format.kind is not FormatKind.TEXT and not _is_new(deployment):
         raise unsupported(deployment, "response_format", "a JSON answer beside tools")
     if len(request.sampling.stop) > _MAX_STOPS:

@@ -180,6 +180,17 @@ class VertexGrpc:
         Raises:
             ProviderError: as `errors.from_grpc` maps it.
         """
+        predictions = await self.predict_values(call, resource, instances, parameters)
+        return [plain_value(prediction) for prediction in predictions]
+
+    async def predict_values(
+        self, call: ProviderCall, resource: str, instances: Sequence[Any], parameters: Mapping[str, Any] | None
+    ) -> Sequence[Any]:
+        """Predict, with the predictions as protobuf Values: for those too long to take apart number by number.
+
+        Raises:
+            ProviderError: as `errors.from_grpc` maps it.
+        """
         request = vertex_protos.messages().PredictRequest(endpoint=resource)
         for instance in instances:
             set_value(request.instances.add(), instance)
@@ -187,7 +198,8 @@ class VertexGrpc:
             set_value(request.parameters, parameters)
         channel = self._channel(call)
         answer = await self._once(channel, channel.predict, request, call, f"endpoint={_routed(resource)}")
-        return [plain_value(prediction) for prediction in answer.predictions]
+        predictions: Sequence[Any] = answer.predictions
+        return predictions
 
     # --- life ---
 

@@ -3,18 +3,21 @@
 Deployments of one model often stand equal, so that anything at all would turn the choice between them: they count as
 rivals only when no other model is open to choice.
 
-Looked at: the share of one weight, the runner-up's quality, cost or latency, and the request's complexity. The score is
-linear in weights and factors, so those crossings are solved for; complexity is searched by bisection, because what it
-does to a score is up to the quality model. Changes of the request (weights, complexity) are proven by deciding again.
-Sizes compare across kinds: shares, quality and complexity are measured on their scale from 0 to 1, cost and latency as
-the share that would have to go.
+Looked at: the share of one weight, the runner-up's quality, cost or latency, the request's complexity and familiarity,
+and whether its quality was forecast and its category known at all. The score is linear in weights and factors, so those
+crossings are solved for; complexity and familiarity are searched by bisection, because what they do to a score is up to
+the quality model. Changes of the request are proven by deciding again. Sizes compare across kinds: shares, quality,
+complexity and familiarity are measured on their scale from 0 to 1, cost and latency as the share that would have to go,
+and what is there or not there counts 1.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 
-from shared.domain.features import RequestFeatures
-from shared.domain.policy import RoutingConstraints, Weights
+from shared.domain.features import Category
+from shared.domain.forecasts import FORECAST_SCALE
+from shared.domain.policy import CallerLimits, Policy, UnknownTask, Weights
+from shared.scoring.engine import Question
 from shared.scoring.lazy import Columns
 from shared.scoring.receipt import Deliberation, candidate_columns, deliberate
 
@@ -31,7 +34,8 @@ class Change:
 
     Attributes:
         quantity: ``weight.<factor>`` (a share of all weights; the others keep their proportions), ``quality``,
-            ``expected_cost_usd``, ``expected_latency_ms`` or ``complexity``.
+            ``expected_cost_usd``, ``expected_latency_ms``, ``complexity``, ``familiarity``; from 1 to 0 ``forecast``
+            (nothing was forecast); from 0 to 1 ``category`` (a known one, all else equal).
         deployment: whose quality, cost or latency; None for the request's own.
         was: its value in the decision.
         becomes: the value just beyond which the other wins.
@@ -83,23 +87,20 @@ def turning_changes(made: Deliberation) -> tuple[Change, ...]:
     chance (exploration, temperature) and not the score made the choice, or when no single change can turn it.
     """
     standing = _standing(made)
-    if standing is None or made.decision is None or standing.leader != made.decision.chosen.deployment.id:
+    if standing is None or made.decision is None or made.decision.chosen.deployment.id not in standing.peers:
         return ()
     considered = sorted([*_weight_changes(standing), *_rival_changes(made, standing)], key=lambda change: change.size)
     found: dict[str, Change] = {}
     for change in considered:
         if change.quantity not in found and (proven := _proven(made, standing, change)) is not None:
             found[change.quantity] = proven
-    if (by_complexity := _complexity_change(made, standing)) is not None:
-        found[by_complexity.quantity] = by_complexity
+    found |= {change.quantity: change for change in _request_changes(made, standing.peers)}
     return tuple(sorted(found.values(), key=lambda change: change.size))
 
 
 def _standing(made: Deliberation) -> _Standing | None:
     """Decide again without chance: half exploration marks who is open to choice, the highest propensity leads."""
-    sober = replace(made.snapshot, policy=replace(made.snapshot.policy, temperature=0.0, exploration=_HALF))
-    limits = dict(made.limits)
-    again = deliberate(made.question, sober, made.draw, lambda _profile, deployment: limits.get(deployment.id))
+    again = _again(made, made.question, replace(_certain(made.snapshot.policy), exploration=_HALF))
     if again.decision is None:
         return None
     columns = candidate_columns(again.decision.candidates)
@@ -162,30 +163,53 @@ def _proven(made: Deliberation, standing: _Standing, change: Change) -> Change |
     """The change if a rival really wins by it; what is the request's own is decided again."""
     if change.deployment is not None:
         return change
-    winner = _leader_with(made, constraints=_with_weight(made, standing, change))
+    winner = _leader(_again(made, _with_weight(made, standing, change), _certain(made.snapshot.policy)))
     return None if winner is None or winner in standing.peers else replace(change, winner=winner)
 
 
-def _with_weight(made: Deliberation, standing: _Standing, change: Change) -> RoutingConstraints:
+def _with_weight(made: Deliberation, standing: _Standing, change: Change) -> Question:
     factor = change.quantity.removeprefix("weight.")
     rest = (1.0 - change.becomes) / (1.0 - change.was)
     shares = {name: getattr(standing.weights, name) * rest for name in FACTORS} | {factor: change.becomes}
-    return replace(made.question.constraints, weights=Weights(**shares))
+    question = made.question
+    return replace(question, constraints=replace(question.constraints, weights=Weights(**shares)))
 
 
-def _complexity_change(made: Deliberation, standing: _Standing) -> Change | None:
-    """The nearest complexity at which a rival wins."""
-    was = made.question.features.complexity
+def _request_changes(made: Deliberation, peers: frozenset[str]) -> Iterator[Change]:
+    """What, had it been read otherwise of the request, would have made a rival win."""
+    question, forecast, policy = made.question, made.question.forecast, _certain(made.snapshot.policy)
 
-    def leader_at(complexity: float) -> str | None:
-        return _leader_with(made, features=replace(made.question.features, complexity=complexity))
+    def at_complexity(complexity: float) -> str | None:
+        features = replace(question.features, complexity=complexity)
+        return _leader(_again(made, replace(question, features=features), policy))
 
-    found = [_turning_point(leader_at, standing.peers, was, end) for end in (0.0, 1.0) if end != was]
+    yield from _nearest("complexity", at_complexity, peers, question.features.complexity)
+    if forecast is not None:
+
+        def at_familiarity(familiarity: float) -> str | None:
+            other = replace(forecast, familiarity=round(familiarity * FORECAST_SCALE))
+            return _leader(_again(made, replace(question, forecast=other), policy))
+
+        yield from _nearest("familiarity", at_familiarity, peers, forecast.familiarity / FORECAST_SCALE)
+        winner = _leader(_again(made, replace(question, forecast=None), policy))
+        if winner is not None and winner not in peers:
+            yield Change("forecast", None, 1.0, 0.0, 1.0, winner)
+    if question.features.category is Category.UNKNOWN:
+        known = replace(policy.quality, unknown_by=policy.quality.unknown_by - {UnknownTask.CATEGORY})
+        winner = _leader(_again(made, question, replace(policy, quality=known)))
+        if winner is not None and winner not in peers:
+            yield Change("category", None, 0.0, 1.0, 1.0, winner)
+
+
+def _nearest(
+    quantity: str, leader_at: Callable[[float], str | None], peers: frozenset[str], was: float
+) -> Iterator[Change]:
+    """The nearest value at which a rival leads, on a scale from 0 to 1."""
+    found = [_turning_point(leader_at, peers, was, end) for end in (0.0, 1.0) if end != was]
     turns = [turn for turn in found if turn is not None]
-    if not turns:
-        return None
-    becomes, winner = min(turns, key=lambda turn: abs(turn[0] - was))
-    return Change("complexity", None, was, becomes, abs(becomes - was), winner)
+    if turns:
+        becomes, winner = min(turns, key=lambda turn: abs(turn[0] - was))
+        yield Change(quantity, None, was, becomes, abs(becomes - was), winner)
 
 
 def _turning_point(
@@ -206,20 +230,24 @@ def _turning_point(
     return other, winner
 
 
-def _leader_with(
-    made: Deliberation, *, features: RequestFeatures | None = None, constraints: RoutingConstraints | None = None
-) -> str | None:
-    question = replace(
-        made.question,
-        features=features or made.question.features,
-        constraints=constraints or made.question.constraints,
+def _certain(policy: Policy) -> Policy:
+    """The policy without chance, and without limits on callers: other weights are asked about, not asked for."""
+    return replace(
+        policy,
+        temperature=0.0,
+        exploration=0.0,
+        balancing=replace(policy.balancing, enabled=False),
+        limits=CallerLimits(),
+        services={name: replace(service, limits=None) for name, service in policy.services.items()},
+        default_service=replace(policy.default_service, limits=None),
     )
+
+
+def _again(made: Deliberation, question: Question, policy: Policy) -> Deliberation:
     limits = dict(made.limits)
-    policy = replace(made.snapshot.policy, temperature=0.0, exploration=0.0)
-    again = deliberate(
-        question,
-        replace(made.snapshot, policy=policy),
-        0.0,
-        lambda _profile, deployment: limits.get(deployment.id),
-    )
-    return None if again.decision is None else again.decision.chosen.deployment.id
+    snapshot = replace(made.snapshot, policy=policy)
+    return deliberate(question, snapshot, 0.0, lambda _profile, deployment: limits.get(deployment.id))
+
+
+def _leader(made: Deliberation) -> str | None:
+    return None if made.decision is None else made.decision.chosen.deployment.id

@@ -25,13 +25,16 @@ from shared.domain.policy import Policy
 from shared.domain.record_bounds import receipt_fits
 from shared.domain.security import Finding
 from shared.scoring.eligibility import ProviderLimit
+from shared.scoring.embedding_part import part_of
 from shared.scoring.engine import NothingEligible, Question, decide
 from shared.scoring.lazy import Columns, LazySequence
 from shared.scoring.snapshot import Signals, Snapshot
 
-ENGINE = "1"
+ENGINE = "2"
 """The rules of deciding, this package's code. A new one for every change after which the same question may come out
 otherwise; `tests/unit/test_receipt_golden.py` fails until it has one."""
+_BEFORE_FORECASTS = "1"
+"""The engine that knew neither forecasts and unknown tasks nor balancing. Receipts of its time still come out."""
 FORMAT_VERSION = 1
 TOO_LARGE = "too_large"
 
@@ -205,14 +208,26 @@ def replay(receipt: Receipt, registry: Registry, policy: Policy) -> Deliberation
     if receipt.at.tzinfo is None:
         raise ValueError("at: an instant without an offset")
     limits = dict(receipt.limits)
-    snapshot = Snapshot(registry, policy, receipt.at, dict(receipt.signals))
+    registry, policy = part_of(receipt.question.constraints.model, registry, policy)
+    snapshot = Snapshot(registry, _as_then(policy, receipt.engine), receipt.at, dict(receipt.signals))
     return deliberate(receipt.question, snapshot, receipt.draw, lambda _profile, deployment: limits.get(deployment.id))
+
+
+def _as_then(policy: Policy, engine: str) -> Policy:
+    """The policy without what an older engine did not know; its defaults would apply to what was decided before."""
+    if engine != _BEFORE_FORECASTS:
+        return policy
+    plain = replace(policy.quality, learned=False, guarded=frozenset())
+    return replace(policy, quality=plain, balancing=replace(policy.balancing, enabled=False))
 
 
 def candidate_columns(candidates: Iterable[Candidate]) -> Columns:
     """Candidates by column. Money is integer pico-USD (1e-12 USD)."""
     rows = tuple(candidates)
-    return {
+    forecast: Columns = {}
+    if rows and rows[0].quality_mean is not None:
+        forecast = {"quality_mean": [c.quality_mean for c in rows], "quality_std": [c.quality_std for c in rows]}
+    return forecast | {
         "deployment": [c.deployment.id for c in rows],
         "score": [c.score for c in rows],
         "propensity": [c.propensity for c in rows],

@@ -18,12 +18,14 @@ class Signals:
         in_flight: attempts under way.
         ttft_ms: observed time to first token, None until seen; then it replaces the registry's prior.
         cooling_down: whether calls are suspended for now.
+        returns_in_s: seconds until they no longer are, as far as is known; 0 when they are not.
     """
 
     success_rate: float = 1.0
     in_flight: int = 0
     ttft_ms: float | None = None
     cooling_down: bool = False
+    returns_in_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

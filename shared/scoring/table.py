@@ -59,6 +59,8 @@ class CandidateTable:
     model_index: dict[str, int]
     model: Ints
     """Index of the row's model."""
+    model_rank: Ints
+    """Position of the row's model in the alphabetical order of all model ids: its place in a `QualityForecast`."""
     id_rank: Ints
     """Position in alphabetical order of deployment ids: breaks ties of scores."""
     wire_group: Ints
@@ -125,6 +127,7 @@ def compile_table(registry: Registry, day: date) -> CandidateTable:
     profiles = tuple(registry.models[d.model_id] for d in deployments)
     capabilities = [p.capabilities for p in profiles]
     index_of = {model_id: index for index, model_id in enumerate(registry.models)}
+    rank_of = {model_id: rank for rank, model_id in enumerate(sorted(registry.models))}
     zone_names = sorted({zone for d in deployments for zone in d.residency})
     if len(zone_names) > _MAX_ZONES:
         raise ValueError(f"{len(zone_names)} residency zones; at most {_MAX_ZONES} are possible")
@@ -144,6 +147,7 @@ def compile_table(registry: Registry, day: date) -> CandidateTable:
         profiles=profiles,
         model_index=index_of,
         model=_ints(index_of[d.model_id] for d in deployments),
+        model_rank=_ints(rank_of[d.model_id] for d in deployments),
         id_rank=rank,
         wire_group=_ints(groups[key] for key in wire_forms),
         wire_groups=tuple(group_rows),

@@ -1,8 +1,10 @@
-"""The choice by utility: cautious quality minus what money and waiting are worth. Pure.
+"""Cautious quality: how far a prediction is trusted, and what an unknown task takes off the worth of money. Pure.
 
 Quality counts at its lower confidence bound, taken against the reference: the model that would serve everything if
 there were no router. Its bound is its mean, so that doubt speaks for staying with it. What money is worth falls with
 familiarity: on a prompt that resembles nothing seen before, saving is no reason to leave the reference.
+
+The engine (`shared.scoring.quality`) and the evaluation of the predictor (`utilities`) share these.
 """
 
 from dataclasses import dataclass
@@ -31,6 +33,27 @@ class UtilityRule:
     familiar_from: float = 0.8
 
 
+def known_share(familiarity: Values | float, familiar_from: float) -> Values:
+    """How far a task counts as known: 0 up to a familiarity of `familiar_from`, then linearly up to 1."""
+    width = max(1e-9, 1.0 - familiar_from)
+    share: Values = np.clip((np.asarray(familiarity) - familiar_from) / width, 0.0, 1.0)
+    return share
+
+
+def lower_bound(mean: Values, std: Values, *, reference: NDArray[np.bool_] | int, caution: float) -> Values:
+    """Quality less `caution` standard deviations, but for the reference, which is taken at its mean.
+
+    Args:
+        mean: predicted quality, models last.
+        std: its standard deviation.
+        reference: index of the model that doubt favours, or which entries are of that model.
+        caution: standard deviations.
+    """
+    bound: Values = mean - caution * std
+    bound[..., reference] = mean[..., reference]
+    return bound
+
+
 def utilities(
     mean: Values,
     std: Values,
@@ -52,9 +75,7 @@ def utilities(
         rule: the exchange rates.
         latency: expected latency, models last.
     """
-    bound: Values = mean - rule.caution * std
-    bound[..., reference] = mean[..., reference]
-    width = max(1e-9, 1.0 - rule.familiar_from)
-    known = np.clip((np.asarray(familiarity)[..., None] - rule.familiar_from) / width, 0.0, 1.0)
+    bound = lower_bound(mean, std, reference=reference, caution=rule.caution)
+    known = known_share(familiarity, rule.familiar_from)[..., None]
     result: Values = bound - known * (rule.quality_per_cost * cost + rule.quality_per_latency * latency)
     return result

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from shared.domain.errors import Unauthenticated
-from shared.domain.identity import Principal, RouterRole
+from shared.domain.identity import Principal, Proof, RouterRole
 
 LOCAL_ENVIRONMENT = "local"
 SERVICE_HEADER = "x-router-service"
@@ -51,6 +51,7 @@ class DevelopmentAuthenticator:
             service=service,
             roles=frozenset(RouterRole),
             development=True,
+            proof=Proof.DEVELOPMENT,
         )
 
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from shared.domain.errors import Unauthenticated
-from shared.domain.identity import Principal, RouterRole
+from shared.domain.identity import Principal
+from shared.security.claims import IDENTIFIER, router_roles
 
 HEADER = "x-ms-client-principal"
 MAX_HEADER_CHARACTERS = 64 * 1024
@@ -26,9 +27,7 @@ _TENANT_ID = ("tid", "http://schemas.microsoft.com/identity/claims/tenantid")
 _APPLICATION_ID = ("azp", "appid")  # of version 2 and version 1 tokens
 _ROLES = frozenset({"roles", "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"})
 
-_IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_ROUTER_ROLES: Mapping[str, RouterRole] = {role.value: role for role in RouterRole}
 
 
 class EasyAuthAuthenticator:
@@ -58,7 +57,7 @@ class EasyAuthAuthenticator:
         swa_enabled: bool = False,
         swa_service: str = "dashboard",
     ) -> None:
-        if enabled and not _IDENTIFIER.fullmatch(tenant_id or ""):
+        if enabled and not IDENTIFIER.fullmatch(tenant_id or ""):
             raise ValueError("tenant_id: the Entra tenant id is needed while Easy Auth is on")
         self._enabled = enabled
         self._tenant_id = (tenant_id or "").lower()
@@ -102,20 +101,20 @@ class EasyAuthAuthenticator:
             id=_single(claims, _OBJECT_ID) or application_id,
             tenant_id=tenant_id,
             service=self._service_names.get(application_id, application_id),
-            roles=_router_roles(roles),
+            roles=router_roles(roles),
         )
 
     def _from_static_web_app(self, document: Mapping[str, Any]) -> Principal:
         if document["identityProvider"] != _ENTRA:
             _refuse("was not issued by Entra")
         user_id, roles = document.get("userId"), document.get("userRoles")
-        if not isinstance(user_id, str) or not _IDENTIFIER.fullmatch(user_id):
+        if not isinstance(user_id, str) or not IDENTIFIER.fullmatch(user_id):
             _refuse("names no user")
         if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
             _refuse("holds no list of roles")
         if "authenticated" not in roles:
             _refuse("is of an anonymous user")
-        return Principal(id=user_id, tenant_id=self._tenant_id, service=self._swa_service, roles=_router_roles(roles))
+        return Principal(id=user_id, tenant_id=self._tenant_id, service=self._swa_service, roles=router_roles(roles))
 
 
 def _refuse(what: str) -> NoReturn:
@@ -166,11 +165,6 @@ def _single(claims: Iterable[tuple[str, str]], names: tuple[str, ...]) -> str | 
     if len({name for name, _ in found}) != len(found) or len(values) != 1:
         _refuse(f"holds the claim {names[0]} more than once")
     (value,) = values
-    if not _IDENTIFIER.fullmatch(value):
+    if not IDENTIFIER.fullmatch(value):
         _refuse(f"holds a claim {names[0]} that is no identifier")
     return value.lower()
-
-
-def _router_roles(names: Iterable[str]) -> frozenset[RouterRole]:
-    """The roles that the router knows; others are another application's."""
-    return frozenset(_ROUTER_ROLES[name] for name in names if name in _ROUTER_ROLES)

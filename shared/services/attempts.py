@@ -5,176 +5,92 @@ fails over as long as no content reached the caller; after that its failure is t
 """
 
 import asyncio
-import contextlib
-import itertools
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from shared.domain.chat import ChatRequest
-from shared.domain.decisions import Candidate, Decision
-from shared.domain.errors import (
-    DeadlineExceeded,
-    ProviderError,
-    ProviderTimeout,
-    ProviderUnavailable,
-    RetryScope,
-    UnsupportedFeature,
-)
+from shared.domain.decisions import Candidate
+from shared.domain.errors import ProviderError, ProviderTimeout, ProviderUnavailable, UnsupportedFeature
 from shared.domain.models import ProviderKind
-from shared.domain.pricing import cost_of
-from shared.domain.records import AttemptRecord
-from shared.domain.replies import ChatReply, Finished, ReplyBuilder, StreamEvent, Usage
+from shared.domain.replies import ChatReply, Finished, FinishReason, StreamEvent
+from shared.domain.resilience import HedgePolicy
 from shared.ports import Clock, ModelProvider, ProviderCall, Telemetry
-from shared.services.signals import SignalBoard
+from shared.services.attempt_log import CANCELLED, CONTENT_FILTER, SUCCESS, Attempt, AttemptLog
+from shared.services.call_plan import CallPlan
+from shared.services.deployment_health import DeploymentHealth
+from shared.services.hedging import Runner, race
+from shared.services.itinerary import Itinerary, ShareBudget
 
 _GRACE_S = 0.25
 """Adapters keep the deadline themselves; this much later they are cut off."""
-_PAUSE_S = 0.2
-"""Longest pause before the same deployment is tried a second time; doubles with each further try."""
-
-OUTCOME_SUCCESS = "success"
-OUTCOME_CANCELLED = "cancelled"
+_BLOCKS = (FinishReason.CONTENT_FILTER, FinishReason.REFUSAL)
 
 
 @dataclass(frozen=True, slots=True)
-class CallPlan:
-    """What is to be called for a request, in which order, until when."""
-
-    request: ChatRequest
-    decision: Decision
-    request_id: str
-    deadline_s: float
-    max_attempts: int
-    traceparent: str | None = None
-
-
-@dataclass(slots=True)
-class AttemptLog:
-    """The attempts of one request so far, and the time spent waiting for providers."""
-
-    records: list[AttemptRecord] = field(default_factory=list)
-    waited_ms: float = 0.0
-
-
-class Itinerary:
-    """The order of attempts: the chosen deployment, then the fallbacks that the last failure leaves sensible."""
-
-    def __init__(self, decision: Decision, max_attempts: int) -> None:
-        self._ahead: Iterator[Candidate] = itertools.chain((decision.chosen,), decision.fallbacks)
-        self._left = max_attempts
-        self._last: Candidate | None = None
-        self._failed_models: set[str] = set()
-        self.failure: ProviderError | None = None
-        self.repeats = 0
-        """How often in a row the next deployment was tried already."""
-
-    def next(self) -> Candidate | None:
-        """The next deployment to call, or None when another attempt cannot help."""
-        error = self.failure
-        if self._left <= 0 or (error is not None and error.scope is RetryScope.NEVER):
-            return None
-        if error is not None and error.scope is RetryScope.OTHER_MODEL and self._last is not None:
-            self._failed_models.add(self._last.profile.id)
-        ahead = next((c for c in self._ahead if c.profile.id not in self._failed_models), None)
-        if ahead is not None:
-            self._last, self.repeats = ahead, 0
-        elif error is not None and error.scope is RetryScope.SAME:
-            self.repeats += 1
-        else:
-            return None
-        self._left -= 1
-        return self._last
-
-    def final_error(self) -> ProviderError | DeadlineExceeded:
-        """Why no further attempt is made."""
-        return self.failure or DeadlineExceeded("the request's deadline passed before a model could be called")
-
-
-class _Attempt:
-    """One call under way; `end` writes its record once."""
-
-    def __init__(self, caller: "Attempts", candidate: Candidate, log: AttemptLog, started_at: datetime) -> None:
-        self._caller = caller
-        self._log = log
-        self._started_at = started_at
-        self._started_s = caller.clock.monotonic()
-        self._ended = False
-        self.candidate = candidate
-        self.ttft_ms: float | None = None
-        self.builder = ReplyBuilder(candidate.profile.id)
-        self.billed: Usage | None = None
-        caller.board.started(candidate.deployment.id)
-
-    def saw(self, event: StreamEvent) -> None:
-        """Take an event of the answer; the first one with content stops the clock of time to first token."""
-        self.builder.add(event)
-        if self.ttft_ms is None and self.builder.has_content:
-            self.ttft_ms = self.elapsed_ms()
-
-    def elapsed_ms(self) -> float:
-        """Milliseconds since the call began."""
-        return 1000.0 * (self._caller.clock.monotonic() - self._started_s)
-
-    def end(self, outcome: str, *, vendor_status: str | None = None) -> None:
-        """Write the record, with what was used priced at the day the attempt began."""
-        if self._ended:
-            return
-        self._ended = True
-        candidate, duration_ms = self.candidate, self.elapsed_ms()
-        usage = self.billed or self.builder.usage
-        cost = cost_of(candidate.profile, usage, day=self._started_at.date(), region=candidate.deployment.region)
-        self._log.waited_ms += duration_ms
-        self._log.records.append(
-            AttemptRecord(
-                number=len(self._log.records) + 1,
-                deployment_id=candidate.deployment.id,
-                model_id=candidate.profile.id,
-                provider=candidate.deployment.provider.value,
-                region=candidate.deployment.region,
-                started_at=self._started_at,
-                duration_ms=duration_ms,
-                outcome=outcome,
-                vendor_status=vendor_status,
-                ttft_ms=self.ttft_ms,
-                usage=usage,
-                cost_usd=cost.total_usd,
-            )
-        )
-        succeeded = None if outcome == OUTCOME_CANCELLED else outcome == OUTCOME_SUCCESS
-        self._caller.board.ended(candidate.deployment.id, succeeded=succeeded, ttft_ms=self.ttft_ms)
-
-
-@dataclass(slots=True)
 class Served:
-    """A whole answer and who gave it."""
+    """A whole answer and who gave it; `attempt` is the number of the call that brought it, 0 where none was made."""
 
     candidate: Candidate
     reply: ChatReply
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A whole answer, of which it is not decided yet whether it is sent."""
+
+    attempt: Attempt
+    reply: ChatReply
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the vendor answered with nothing, for what the request holds."""
+        return _is_blocked(self.reply)
+
+    def keep(self) -> None:
+        """The answer is the caller's."""
+        self.attempt.end(SUCCESS)
+
+    async def discard(self, outcome: str) -> None:
+        """The answer is not needed."""
+        self.attempt.end(outcome)
 
 
 class OpenStream:
     """A stream whose first content has come: no other model will take over from here."""
 
-    def __init__(self, attempt: _Attempt, head: list[StreamEvent], rest: AsyncIterator[StreamEvent]) -> None:
-        self._attempt = attempt
+    def __init__(
+        self, attempt: Attempt, head: list[StreamEvent], rest: AsyncIterator[StreamEvent], log: AttemptLog
+    ) -> None:
+        self.attempt = attempt
         self._head = head
         self._rest = rest
+        self._log = log
+        self._head_ms = attempt.elapsed_ms()
+        self._outcome: str | None = None
 
     @property
     def candidate(self) -> Candidate:
         """Who answers."""
-        return self._attempt.candidate
+        return self.attempt.candidate
 
     @property
-    def ttft_ms(self) -> float | None:
-        """Time from the attempt's begin to its first content."""
-        return self._attempt.ttft_ms
+    def is_blocked(self) -> bool:
+        """Whether the vendor ended the answer before it began, for what the request holds."""
+        return self.attempt.builder.finished and _is_blocked(self.reply())
 
     def reply(self) -> ChatReply:
         """What has come so far, as a reply."""
-        return self._attempt.builder.build()
+        return self.attempt.builder.build()
+
+    def keep(self) -> None:
+        """The stream is the caller's; its attempt ends with `events` or `abandon`."""
+
+    async def discard(self, outcome: str) -> None:
+        """The stream is not needed."""
+        await self._end(outcome, None)
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
         """The events from the first on.
@@ -182,30 +98,35 @@ class OpenStream:
         Raises:
             ProviderError: the stream was cut, stalled or cannot be read.
         """
-        outcome, vendor_status = OUTCOME_CANCELLED, None
+        outcome, failure = CANCELLED, None
         try:
             for event in self._head:
                 yield event
             async for event in self._rest:
-                self._attempt.saw(event)
+                self.attempt.saw(event)
                 yield event
-            outcome = OUTCOME_SUCCESS
+            outcome = SUCCESS
         except ProviderError as error:
-            outcome, vendor_status = error.code, error.vendor_status
+            outcome, failure = error.code, error
             raise
         finally:
-            await self._end(outcome, vendor_status)
+            await self._end(outcome, failure)
 
     async def abandon(self) -> None:
         """End a stream that nobody began to read."""
-        await self._end(OUTCOME_CANCELLED, None)
+        await self._end(CANCELLED, None)
 
-    async def _end(self, outcome: str, vendor_status: str | None) -> None:
-        builder = self._attempt.builder
-        if not builder.finished:
-            self._attempt.billed = _billed_so_far(builder, self._attempt.candidate)
-        self._attempt.end(outcome, vendor_status=vendor_status)
+    async def _end(self, outcome: str, failure: ProviderError | None) -> None:
+        if self._outcome is None:
+            self._outcome = outcome
+            self._log.waited_ms += self.attempt.elapsed_ms() - self._head_ms
+            self.attempt.end(outcome, failure)
         await _close(self._rest)
+
+
+A = TypeVar("A", _Whole, OpenStream)
+_Call = Callable[[CallPlan, Attempt, AttemptLog, float], Awaitable[A]]
+"""Calls one deployment: plan, attempt, log, and the instant until which it may take."""
 
 
 class Attempts:
@@ -213,7 +134,7 @@ class Attempts:
 
     Args:
         providers: one adapter per kind.
-        board: hears how each attempt went.
+        health: says who may be called, and hears how each attempt went.
         clock: deadlines and durations.
         telemetry: one dependency span per attempt.
         rng: jitter of pauses.
@@ -222,95 +143,177 @@ class Attempts:
     def __init__(
         self,
         providers: Mapping[ProviderKind, ModelProvider],
-        board: SignalBoard,
+        health: DeploymentHealth,
         clock: Clock,
         telemetry: Telemetry,
         rng: random.Random,
     ) -> None:
         self._providers = providers
+        self._health = health
         self._telemetry = telemetry
         self._rng = rng
-        self.board = board
+        self._retries = ShareBudget()
+        self._hedges = ShareBudget()
         self.clock = clock
 
     async def complete(self, plan: CallPlan, log: AttemptLog) -> Served:
         """A whole answer from the first deployment that gives one.
 
         Raises:
-            ProviderError: the last attempt's, when no further one can help.
+            ProviderError: the last attempt's, when no further one can help, or that no deployment takes calls now;
+                with `retry_after_s` where it is known.
             DeadlineExceeded: no time was left for a first attempt.
+            BudgetExceeded: no deployment fits the plan's budget.
         """
-        itinerary = Itinerary(plan.decision, plan.max_attempts)
-        while (candidate := await self._next(itinerary, plan)) is not None:
-            with self._attempt(candidate, log, itinerary) as attempt:
-                provider = self._providers[candidate.deployment.provider]
-                call = self._call(plan, candidate)
-                async with asyncio.timeout(plan.deadline_s - self.clock.monotonic() + _GRACE_S):
-                    events = await provider.complete(call)
-                for event in events:
-                    attempt.builder.add(event)
-                attempt.end(OUTCOME_SUCCESS)
-                return Served(candidate, attempt.builder.build())
-        raise itinerary.final_error()
+        whole = await self._first(plan, log, self._whole)
+        return Served(whole.attempt.candidate, whole.reply, whole.attempt.number)
 
     async def open_stream(self, plan: CallPlan, log: AttemptLog) -> OpenStream:
         """A stream from the first deployment that begins to answer.
 
         Raises:
-            ProviderError: the last attempt's, when no further one can help.
-            DeadlineExceeded: no time was left for a first attempt.
+            RouterError: as `complete`.
         """
-        itinerary = Itinerary(plan.decision, plan.max_attempts)
-        while (candidate := await self._next(itinerary, plan)) is not None:
-            with self._attempt(candidate, log, itinerary) as attempt:
-                provider = self._providers[candidate.deployment.provider]
-                stream = provider.stream(self._call(plan, candidate))
-                try:
-                    head = await self._head(attempt, stream)
-                except BaseException:
-                    await _close(stream)
-                    raise
-                return OpenStream(attempt, head, stream)
-        raise itinerary.final_error()
+        return await self._first(plan, log, self._begun)
 
-    async def _head(self, attempt: _Attempt, stream: AsyncIterator[StreamEvent]) -> list[StreamEvent]:
-        head: list[StreamEvent] = []
-        async for event in stream:
-            head.append(event)
-            attempt.saw(event)
-            if attempt.builder.has_content or isinstance(event, Finished):
-                return head
-        raise ProviderUnavailable("the model's stream ended before it began")
+    async def _first(self, plan: CallPlan, log: AttemptLog, call: _Call[A]) -> A:
+        rules = plan.retries
+        if not log.started:
+            self._retries.pay_in(rules.share, rules.reserve)
+        itinerary = Itinerary(plan.decision, plan.max_attempts, rules, self._retries, self._rng, plan.deadline_s)
+        hedging = plan.hedging
+        set_aside: A | None = None
+        while (candidate := await self._next(itinerary, plan, log)) is not None:
+            began_s = self.clock.monotonic()
+            attempt = self._attempt(candidate, plan, log)
+            if hedging is None:
+                answer = await self._tried(attempt, plan, log, itinerary, call)
+            else:
+                answer = await self._hedged(attempt, hedging, plan, log, itinerary, call)
+                hedging = None  # one hedge a request: what fails over is late already
+            log.waited_ms += 1000.0 * (self.clock.monotonic() - began_s)
+            if answer is None:
+                continue
+            if not (answer.is_blocked and itinerary.blocked(answer.attempt.candidate)):
+                return _kept(answer, log)
+            await answer.discard(CONTENT_FILTER)
+            set_aside = answer
+        if set_aside is not None:
+            return _kept(set_aside, log)
+        raise itinerary.final_error(self.clock.monotonic())
 
-    async def _next(self, itinerary: Itinerary, plan: CallPlan) -> Candidate | None:
-        candidate = itinerary.next()
-        if candidate is not None and itinerary.repeats:
-            # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-            await asyncio.sleep(self._rng.uniform(0.0, _PAUSE_S * 2 ** (itinerary.repeats - 1)))
-        return candidate if self.clock.monotonic() < plan.deadline_s else None
+    async def _next(self, itinerary: Itinerary, plan: CallPlan, log: AttemptLog) -> Candidate | None:
+        """The next deployment that takes calls, after the pause before it."""
+        while (step := itinerary.next(self.clock.monotonic())) is not None:
+            candidate = step.candidate
+            if not await plan.affords(candidate, log):
+                itinerary.passed_over(candidate, unaffordable=True)
+                continue
+            if step.wait_s > 0.0:
+                await asyncio.sleep(step.wait_s)
+                log.waited_ms += 1000.0 * step.wait_s
+            if await self._admitted(candidate, itinerary, plan):
+                return candidate
+            plan.waive(candidate, log)
+        return None
 
-    @contextlib.contextmanager
-    def _attempt(self, candidate: Candidate, log: AttemptLog, itinerary: Itinerary) -> Iterator[_Attempt]:
-        """Trace one attempt; a provider's failure is noted in the itinerary and swallowed: the next may try."""
-        attempt = _Attempt(self, candidate, log, self.clock.now())
+    async def _admitted(self, candidate: Candidate, itinerary: Itinerary, plan: CallPlan) -> bool:
+        tokens = _tokens_of(candidate, plan)
+        refusal = await self._health.admit(candidate.deployment, tokens=tokens)
+        if refusal is not None:
+            itinerary.refused(candidate, refusal, self.clock.monotonic())
+            self._telemetry.count("attempts_refused", reason=refusal.reason, deployment=candidate.deployment.id)
+            return False
+        itinerary.started(candidate)
+        return True
+
+    def _attempt(self, candidate: Candidate, plan: CallPlan, log: AttemptLog) -> Attempt:
+        return Attempt(candidate, log, self._health, self.clock, _tokens_of(candidate, plan))
+
+    async def _tried(
+        self, attempt: Attempt, plan: CallPlan, log: AttemptLog, itinerary: Itinerary, call: _Call[A]
+    ) -> A | None:
+        """The answer of one deployment; its failure is noted in the itinerary, and None: the next may try."""
+        candidate = attempt.candidate
         deployment = candidate.deployment
         with self._telemetry.dependency(
             candidate.profile.id, kind=f"Vertex AI {deployment.provider.value}", target=deployment.id
         ) as span:
             try:
-                yield attempt
+                return await call(plan, attempt, log, itinerary.limit_s(candidate, self.clock.monotonic()))
             except ProviderError as error:
-                span.fail(error.code)
-                attempt.end(error.code, vendor_status=error.vendor_status)
-                itinerary.failure = error
+                failure = error
             except TimeoutError:
-                late = ProviderTimeout("the model did not answer before the deadline")
-                span.fail(late.code)
-                attempt.end(late.code)
-                itinerary.failure = late
+                failure = ProviderTimeout("the model did not answer in the time that was left for it")
             except BaseException:
-                attempt.end(OUTCOME_CANCELLED)
+                attempt.end(attempt.if_cancelled)
                 raise
+            span.fail(failure.code)
+            attempt.end(failure.code, failure)
+            itinerary.failed(candidate, failure, self.clock.monotonic())
+            return None
+
+    async def _hedged(
+        self,
+        attempt: Attempt,
+        hedging: HedgePolicy,
+        plan: CallPlan,
+        log: AttemptLog,
+        itinerary: Itinerary,
+        call: _Call[A],
+    ) -> A | None:
+        """As `_tried`, with a second deployment asked when this one is late."""
+        self._hedges.pay_in(hedging.share, hedging.reserve)
+        attempt.is_stream = call == self._begun
+
+        def runner(of: Attempt) -> Runner[A]:
+            return Runner.start(of, self._tried(of, plan, log, itinerary, call))
+
+        async def second() -> Runner[A] | None:
+            candidate = itinerary.untried()
+            if candidate is None or not self._hedges.take():
+                return None
+            if not await plan.affords(candidate, log):
+                self._hedges.give_back()
+                return None
+            if not await self._admitted(candidate, itinerary, plan):
+                plan.waive(candidate, log)
+                self._hedges.give_back()
+                return None
+            self._telemetry.count("hedges", deployment=candidate.deployment.id)
+            return runner(self._attempt(candidate, plan, log))
+
+        return await race(runner(attempt), self._late_s(attempt, hedging), second)
+
+    def _late_s(self, attempt: Attempt, hedging: HedgePolicy) -> float:
+        """After how many seconds an attempt is later than it nearly always is."""
+        candidate = attempt.candidate
+        tail_ms = self._health.tail_ms(candidate.deployment.id, to_first_content=attempt.is_stream)
+        if tail_ms is None:
+            expected_ms = candidate.profile.ttft_ms if attempt.is_stream else candidate.expected_latency_ms
+            tail_ms = hedging.prior_factor * expected_ms
+        return max(tail_ms, hedging.least_delay_ms) / 1000.0
+
+    async def _whole(self, plan: CallPlan, attempt: Attempt, _log: AttemptLog, limit_s: float) -> _Whole:
+        call = self._call(plan, attempt.candidate, limit_s)
+        async with asyncio.timeout(limit_s - self.clock.monotonic() + _GRACE_S):
+            events = await self._providers[attempt.candidate.deployment.provider].complete(call)
+        attempt.builder.extend(events)
+        return _Whole(attempt, attempt.builder.build())
+
+    async def _begun(self, plan: CallPlan, attempt: Attempt, log: AttemptLog, limit_s: float) -> OpenStream:
+        attempt.is_stream = True
+        # The limit is on the wait for content: a stream that runs may take what is left of the request's time.
+        call = self._call(plan, attempt.candidate, plan.deadline_s)
+        stream = self._providers[attempt.candidate.deployment.provider].stream(call)
+        try:
+            wait_s = min(limit_s - self.clock.monotonic(), plan.retries.first_token_timeout_s)
+            async with asyncio.timeout(wait_s):
+                head = await _head(attempt, stream)
+        except BaseException:
+            await _close(stream)
+            raise
+        return OpenStream(attempt, head, stream, log)
 
     def _with_effort(self, plan: CallPlan, candidate: Candidate) -> ChatRequest:
         """The request with the effort that a rule sets, where the caller set none and the model takes one."""
@@ -324,30 +327,43 @@ class Attempts:
             return plan.request
         return request
 
-    def _call(self, plan: CallPlan, candidate: Candidate) -> ProviderCall:
-        request = self._with_effort(plan, candidate)
-        headers = {} if plan.traceparent is None else {"traceparent": plan.traceparent}
+    def _call(self, plan: CallPlan, candidate: Candidate, deadline_s: float) -> ProviderCall:
         return ProviderCall(
-            request=request,
+            request=self._with_effort(plan, candidate),
             profile=candidate.profile,
             deployment=candidate.deployment,
             request_id=plan.request_id,
             max_output_tokens=candidate.max_output_tokens,
-            deadline_s=plan.deadline_s,
-            headers=headers,
+            deadline_s=deadline_s,
+            idle_timeout_s=plan.retries.idle_timeout_s,
+            headers={} if plan.traceparent is None else {"traceparent": plan.traceparent},
         )
 
 
-def _billed_so_far(builder: ReplyBuilder, candidate: Candidate) -> Usage:
-    """Usage of an answer that was cut: what the vendor said, the rest estimated from the characters that came."""
-    usage = builder.usage
-    text = "".join(getattr(part, "text", "") or getattr(part, "arguments_json", "") for part in builder.build().parts)
-    output = max(1, round(len(text) / candidate.profile.chars_per_token)) if builder.has_content else 0
-    if usage.completion_tokens < output:
-        usage = replace(usage, output_tokens=output - usage.thinking_tokens, estimated=True)
-    if usage.prompt_tokens == 0:
-        usage = replace(usage, input_tokens=candidate.prompt_tokens, estimated=True)
-    return usage
+def _tokens_of(candidate: Candidate, plan: CallPlan) -> int:
+    """What a call is expected to use of the deployment's quota."""
+    return candidate.prompt_tokens + min(plan.decision.features.expected_output_tokens, candidate.max_output_tokens)
+
+
+def _kept(answer: A, log: AttemptLog) -> A:
+    log.served = answer.attempt.number
+    answer.keep()
+    return answer
+
+
+async def _head(attempt: Attempt, stream: AsyncIterator[StreamEvent]) -> list[StreamEvent]:
+    """The events up to the first with content."""
+    head: list[StreamEvent] = []
+    async for event in stream:
+        head.append(event)
+        attempt.saw(event)
+        if attempt.builder.has_content or isinstance(event, Finished):
+            return head
+    raise ProviderUnavailable("the model's stream ended before it began")
+
+
+def _is_blocked(reply: ChatReply) -> bool:
+    return reply.finish_reason in _BLOCKS and not reply.text() and not reply.tool_calls()
 
 
 async def _close(stream: AsyncIterator[StreamEvent]) -> None:

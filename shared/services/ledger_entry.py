@@ -2,16 +2,21 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
+from shared.domain.cached_answers import CachedAnswer
+from shared.domain.caching import CacheMode, CacheOutcome
 from shared.domain.chat import ChatRequest
 from shared.domain.decisions import Candidate, Decision
 from shared.domain.errors import RouterError
 from shared.domain.features import RequestFeatures
 from shared.domain.identity import Principal
+from shared.domain.limits import Priority
 from shared.domain.policy import RoutingConstraints
 from shared.domain.records import RequestRecord, RequestStatus
 from shared.domain.replies import ChatReply
-from shared.services.attempts import AttemptLog
+from shared.services.attempt_log import AttemptLog
+from shared.services.limits import Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,10 @@ class Order:
     Attributes:
         started_s: instant on the monotonic clock at which the door opened; overhead is counted from it.
         timeout_s: seconds from then until the answer is of no use.
+        cache: what it asks of the answer cache; None leaves it to the service's rules.
+        cascade: whether a cheap model is to be tried first; None leaves it to the policy.
+        ticket: its way through the rate limits; None where none are kept.
+        priority: low gives way first.
         requested_model: the caller's own word (``auto:cost``, a model id), for the record.
     """
 
@@ -36,6 +45,10 @@ class Order:
     tags: tuple[tuple[str, str], ...] = ()
     trace_id: str | None = None
     traceparent: str | None = None
+    cascade: bool | None = None
+    cache: CacheMode | None = None
+    ticket: Ticket | None = None
+    priority: Priority = Priority.NORMAL
 
 
 def opening(order: Order, features: RequestFeatures, now: datetime) -> RequestRecord:
@@ -71,6 +84,13 @@ def chosen(record: RequestRecord, decision: Decision) -> RequestRecord:
     )
 
 
+def reused(record: RequestRecord, outcome: CacheOutcome, answer: CachedAnswer | None) -> RequestRecord:
+    """The record once the answer cache was asked; on hits with what the original answer used, and cost."""
+    if answer is None:
+        return replace(record, cache=outcome.value)
+    return replace(record, cache=outcome.value, usage=answer.reply.usage, saved_usd=answer.cost_usd)
+
+
 def closing(
     record: RequestRecord,
     log: AttemptLog,
@@ -84,7 +104,7 @@ def closing(
 ) -> RequestRecord:
     """The final record; its cost is the exact sum over all attempts, failed ones included."""
     record = record if served is None else _served_by(record, served)
-    last = log.records[-1] if log.records else None
+    last = log.answering
     return replace(
         record,
         end_time=now,
@@ -97,7 +117,15 @@ def closing(
         error_code=None if error is None else error.code,
         error_message=None if error is None else error.message,
         attempts=tuple(log.records),
+        **_of_cascade(record, log),
     )
+
+
+def _of_cascade(record: RequestRecord, log: AttemptLog) -> dict[str, Any]:
+    """What a cascade changes of a record. Its first model was not drawn, so there is no propensity to learn from."""
+    if log.cascade is None:
+        return {}
+    return {"tags": record.tags + log.cascade.tags(), "propensity": None}
 
 
 def _served_by(record: RequestRecord, candidate: Candidate) -> RequestRecord:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from shared.domain.errors import DependencyUnavailable
 from shared.domain.records import RequestRecord
 from shared.ports import RecordJournal, RecordSpill, RecordStore, Telemetry
+from shared.services.bookkeeping import Bookkeeper
 
 _BATCH = 200
 _LINGER_S = 0.02
@@ -33,10 +34,19 @@ class RecordWriter:
         spill: where records wait while the ledger is away.
         journal: survives the process.
         telemetry: counts what was written where.
+        books: is told what the ledger holds, so that budgets are charged with it.
     """
 
-    def __init__(self, store: RecordStore, spill: RecordSpill, journal: RecordJournal, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        store: RecordStore,
+        spill: RecordSpill,
+        journal: RecordJournal,
+        telemetry: Telemetry,
+        books: Bookkeeper | None = None,
+    ) -> None:
         self._store = store
+        self._books = books
         self._spill = spill
         self._journal = journal
         self._telemetry = telemetry
@@ -91,7 +101,10 @@ class RecordWriter:
         Raises:
             DependencyUnavailable: the ledger is away; the queue keeps them.
         """
-        return await self._store.insert(records)
+        inserted = await self._store.insert(records)
+        if self._books is not None:
+            self._books.stored(records)
+        return inserted
 
     async def aclose(self) -> None:
         """Write what is pending, then stop. What cannot be written stays in the journal."""
@@ -143,6 +156,10 @@ class RecordWriter:
                 self._telemetry.log(logging.WARNING, "ledger_unavailable", count=len(batch))
             else:
                 self._telemetry.count("records_stored", len(batch))
+                if self._books is not None:
+                    self._books.stored(batch)
                 return
         await self._spill.put(batch)
+        if self._books is not None:
+            self._books.spilled(batch)
         self._telemetry.count("records_spilled", len(batch))

@@ -2,12 +2,15 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from shared.domain.decisions import Rejection, RejectionReason
-from shared.domain.errors import NoEligibleModel, RouterError, UnsupportedFeature
+from shared.domain.errors import NoEligibleModel, ProviderUnavailable, RouterError, UnsupportedFeature
 from shared.domain.models import Deployment, ModelProfile, ProviderKind, Registry
 from shared.ports import ModelProvider
 from shared.scoring.eligibility import ProviderLimit
+from shared.scoring.receipt import Deliberation, deliberate
+from shared.services.deployment_health import soonest_return_s
 from shared.services.ledger_entry import Order
 
 Providers = Mapping[ProviderKind, ModelProvider]
@@ -50,6 +53,25 @@ def refusal(rejections: Sequence[Rejection], order: Order, registry: Registry, p
     return NoEligibleModel(
         f"no model may take this request: of {len(relevant)} deployments, {reasons or 'none is enabled'}",
         param="model" if named is not None else None,
+    )
+
+
+def suspension(made: Deliberation, limit: ProviderLimit) -> RouterError | None:
+    """The error for a request that only suspended deployments may take; None when something else stands in the way.
+
+    What is suspended is not examined further, so the decision is made once more as if nothing were: a request that no
+    model could take anyhow must not be told to come back.
+    """
+    if not any(rejection.reason is RejectionReason.COOLDOWN for rejection in made.rejections):
+        return None
+    signals = made.snapshot.signals
+    free = {where: replace(seen, cooling_down=False, returns_in_s=0.0) for where, seen in signals.items()}
+    again = deliberate(made.question, replace(made.snapshot, signals=free), made.draw, limit)
+    if again.decision is None:
+        return None
+    return ProviderUnavailable(
+        "every deployment that may take the request is suspended after failures",
+        retry_after_s=soonest_return_s(signals, (c.deployment.id for c in again.decision.candidates)),
     )
 
 

@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import functools
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from decimal import Decimal
 
 from shared.analysis.features import analyse
 from shared.domain.decisions import Candidate, Decision
 from shared.domain.errors import (
     InternalError,
+    LimitReached,
     ModelNotFound,
     RouterError,
 )
@@ -17,17 +20,22 @@ from shared.domain.features import RequestFeatures
 from shared.domain.models import ProviderKind
 from shared.domain.records import RequestRecord, RequestStatus
 from shared.domain.replies import ChatReply
+from shared.domain.resilience import CascadePolicy
 from shared.ports import Clock, ModelProvider, Telemetry
 from shared.scoring.counterfactual import turning_changes
 from shared.scoring.engine import Question
 from shared.scoring.receipt import Deliberation, deliberate, digest_of, receipt_text, within_bounds
-from shared.services.attempts import Attempts, CallPlan
+from shared.services.attempts import Attempts, Served
+from shared.services.call_plan import CallPlan, cascade_for, plan_for
+from shared.services.cascade import Cascade
 from shared.services.configuration_keeping import ConfigurationKeeper
-from shared.services.ledger_entry import Order, chosen, closing, opening
+from shared.services.ledger_entry import Order, chosen, closing, opening, reused
 from shared.services.receipts import fast_canonical
 from shared.services.recording import RecordWriter
-from shared.services.refusals import provider_limits, refusal
+from shared.services.refusals import provider_limits, refusal, suspension
+from shared.services.reuse import AnswerReuse, ReplayedStream
 from shared.services.shelf import Shelf
+from shared.services.till import Hold, Till
 from shared.services.walk import Answer, Preview, StreamedAnswer, Walk
 
 
@@ -43,6 +51,8 @@ class RoutingService:
         telemetry: metrics of decisions.
         rng: the random source of choices.
         keeper: is told of every configuration that decisions are made with.
+        reuse: finds and keeps answers; None: no answer is ever reused.
+        till: holds the money of budgets; None: there are no budgets.
     """
 
     def __init__(
@@ -55,10 +65,14 @@ class RoutingService:
         telemetry: Telemetry,
         rng: random.Random,
         keeper: ConfigurationKeeper | None = None,
+        reuse: AnswerReuse | None = None,
+        till: Till | None = None,
     ) -> None:
         self._shelf = shelf
         self._keeper = keeper
-        self._attempts = attempts
+        self._reuse = reuse
+        self._till = till
+        self._cascade = Cascade(attempts)
         self._providers = providers
         self._writer = writer
         self._telemetry = telemetry
@@ -83,7 +97,9 @@ class RoutingService:
             RouterError: as `decide`.
         """
         order = self._resolved(order)
-        made = self._deliberate(order, _read(order))
+        features = _read(order)
+        with await self._passed(order, features, tokens=0):
+            made = self._deliberate(order, features)
         decision = self._decided(made, order)
         changes = await asyncio.to_thread(turning_changes, made)
         return Preview(decision, digest_of(made, fast_canonical), changes)
@@ -94,11 +110,12 @@ class RoutingService:
         Raises:
             RouterError: as `decide`, or the last attempt's `ProviderError`.
         """
-        walk = self._admit(order)
+        walk = await self._admit(order)
         with self._closed_on_failure(walk):
-            served = await self._attempts.complete(self._plan(walk), walk.log)
+            kept = await self._look_up(walk)
+            served = kept or await self._cascade.complete(*await self._plan(walk), walk.log)
         record = self.close(walk, RequestStatus.SUCCESS, served=served.candidate, reply=served.reply)
-        return Answer(served.reply, walk.decided, record)
+        return Answer(served.reply, walk.decided, record, walk.lookup, walk.log.cascade)
 
     async def open_stream(self, order: Order) -> StreamedAnswer:
         """Choose a model and wait for its first content; until then other models take over unseen.
@@ -106,9 +123,12 @@ class RoutingService:
         Raises:
             RouterError: as `answer`.
         """
-        walk = self._admit(order)
+        walk = await self._admit(order)
         with self._closed_on_failure(walk):
-            stream = await self._attempts.open_stream(self._plan(walk), walk.log)
+            kept = await self._look_up(walk)
+            if kept is not None:
+                return StreamedAnswer(self, walk, ReplayedStream(kept.candidate, kept.reply))
+            stream = await self._cascade.open_stream(*await self._plan(walk), walk.log)
         return StreamedAnswer(self, walk, stream)
 
     def close(
@@ -132,10 +152,25 @@ class RoutingService:
             error=error,
         )
         self._writer.finished(record)
+        if walk.order.ticket is not None:
+            walk.order.ticket.close(walk.log.tokens)
+        if self._reuse is not None and reply is not None:
+            # A cascade's first model was chosen too, by the cascade.
+            by_fallback = walk.log.cascade is None and record.model_used != walk.decided.chosen.profile.id
+            self._reuse.keep(walk.lookup, reply, record, by_fallback=by_fallback)
         self._telemetry.count("requests", status=status.value, model=record.model_used or "none")
         self._telemetry.observe("request_overhead_ms", record.overhead_ms)
         self._telemetry.observe("request_duration_ms", record.duration_ms)
         return record
+
+    async def _look_up(self, walk: Walk) -> Served | None:
+        """An answer that was given before, in place of a call."""
+        if self._reuse is None:
+            return None
+        rules = self._shelf.policy.for_service(walk.order.principal.service).cache
+        found = walk.lookup = await self._reuse.find(walk.order, walk.decided, rules)
+        walk.record = reused(walk.record, found.outcome, found.answer)
+        return None if found.answer is None or found.served is None else Served(found.served, found.answer.reply)
 
     def _resolved(self, order: Order) -> Order:
         """The order with its model's alias replaced by the registry's id."""
@@ -147,19 +182,79 @@ class RoutingService:
             raise ModelNotFound(f"there is no model {name!r}; GET /api/v1/models lists them", param="model")
         return replace(order, constraints=replace(order.constraints, model=profile.id))
 
-    def _admit(self, order: Order) -> Walk:
-        """Read and choose; from here on the request has a record, whatever happens."""
+    async def _admit(self, order: Order) -> Walk:
+        """Pass the limits, read and choose; from then on the request has a record, whatever happens."""
         order = self._resolved(order)
         features = _read(order)
-        walk = Walk(order, opening(order, features, self.clock.now()))
-        self._writer.opened(walk.record)
+        with await self._passed(order, features) as passed:
+            walk = Walk(order, features, opening(order, features, self.clock.now()))
+            if self._till is not None:
+                walk.accounts = self._till.accounts(order.principal, order.tags, walk.record.start_time)
+                walk.record = replace(walk.record, budget_accounts=tuple(account.id for account in walk.accounts))
+            self._writer.opened(walk.record)
+            passed.pop_all()  # `close` gives back what the limits hold
         with self._closed_on_failure(walk):
-            made = self._deliberate(order, features)
-            walk.record = replace(walk.record, receipt=self._receipt(made))
-            walk.decision = self._decided(made, order)
+            cap = None if self._till is None else self._till.cap_usd(order.principal.tenant_id, walk.accounts)
+            # What is left may have grown since it was heard of: only the till refuses for want of money.
+            if (cap is None or self._choose(walk, capped_usd=cap)) and (error := self._choose(walk)):
+                raise error
+        self._note_choice(walk)
+        return walk
+
+    async def _passed(
+        self, order: Order, features: RequestFeatures, *, tokens: int | None = None
+    ) -> contextlib.ExitStack:
+        """Pass the rate limits; what they hold is given back at the end of the block, unless that is taken over.
+
+        Raises:
+            RouterError: as `Ticket.admit`.
+        """
+        passed = contextlib.ExitStack()
+        if order.ticket is not None:
+            answer_tokens = features.max_output_tokens or features.expected_output_tokens
+            await order.ticket.admit(
+                lease_s=order.started_s + order.timeout_s - self.clock.monotonic(),
+                tokens=features.prompt_tokens + answer_tokens if tokens is None else tokens,
+                tags=order.tags,
+                priority=order.priority,
+            )
+            passed.callback(order.ticket.close, 0)
+        return passed
+
+    def _choose(self, walk: Walk, *, capped_usd: Decimal | None = None) -> RouterError | None:
+        """Deliberate, by what may be spent; returns what stands in the way when nothing is eligible."""
+        order = walk.order
+        if capped_usd is not None:
+            asked = order.constraints.max_cost_usd
+            cap = capped_usd if asked is None else min(asked, capped_usd)
+            order = replace(order, constraints=replace(order.constraints, max_cost_usd=cap))
+        made = self._deliberate(order, walk.features)
+        walk.record = replace(walk.record, receipt=self._receipt(made))
+        walk.decision = made.decision
+        return None if made.decision is not None else self._refusal(made, order)
+
+    def _note_choice(self, walk: Walk) -> None:
         walk.record = chosen(walk.record, walk.decided)
         self._writer.chosen(walk.record)
-        return walk
+
+    async def _hold(self, walk: Walk, till: Till) -> Hold:
+        """Hold the choice's worst case; where it does not fit, that of what does.
+
+        Raises:
+            RouterError: as `Till.reserve`.
+        """
+        order, worst_usd = walk.order, walk.decided.chosen.worst_case_cost_usd
+        tenant_id = order.principal.tenant_id
+        lease_s = order.started_s + order.timeout_s - self.clock.monotonic()
+        reserve = functools.partial(till.reserve, tenant_id, order.request_id, walk.accounts, lease_s=lease_s)
+        try:
+            return await reserve(worst_usd)
+        except LimitReached:
+            cap = till.cap_usd(tenant_id, walk.accounts)
+            if cap is None or cap >= worst_usd or self._choose(walk, capped_usd=cap):
+                raise
+        self._note_choice(walk)
+        return await reserve(walk.decided.chosen.worst_case_cost_usd)
 
     @contextlib.contextmanager
     def _closed_on_failure(self, walk: Walk) -> Iterator[None]:
@@ -180,13 +275,18 @@ class RoutingService:
         if self._keeper is not None:
             self._keeper.note(snapshot.registry, snapshot.policy)
         service, seen = order.principal.service, within_bounds(features)
-        question = Question(seen, order.constraints, service, order.stream, order.tags)
+        forecast = self._shelf.forecast(order.request, seen, order.constraints, snapshot)
+        question = Question(seen, order.constraints, service, order.stream, order.tags, forecast)
         return deliberate(question, snapshot, self._rng.random(), provider_limits(order, self._providers))
 
     def _decided(self, made: Deliberation, order: Order) -> Decision:
         if made.decision is None:
-            raise refusal(made.rejections, order, self._shelf.registry, self._providers)
+            raise self._refusal(made, order)
         return made.decision
+
+    def _refusal(self, made: Deliberation, order: Order) -> RouterError:
+        known = suspension(made, provider_limits(order, self._providers))
+        return known or refusal(made.rejections, order, self._shelf.registry, self._providers)
 
     def _receipt(self, made: Deliberation) -> str | None:
         """The receipt, or None when the request holds what no store takes: no answer fails for its receipt."""
@@ -196,16 +296,19 @@ class RoutingService:
             self._telemetry.count("receipts_lost")
             return None
 
-    def _plan(self, walk: Walk) -> CallPlan:
-        order = walk.order
-        return CallPlan(
-            request=order.request,
-            decision=walk.decided,
-            request_id=order.request_id,
-            deadline_s=order.started_s + order.timeout_s,
-            max_attempts=self._shelf.policy.max_attempts,
-            traceparent=order.traceparent,
-        )
+    async def _plan(self, walk: Walk) -> tuple[CallPlan, CascadePolicy | None]:
+        """What to call, paid for.
+
+        Raises:
+            RouterError: as `Till.reserve`.
+        """
+        hold = None
+        if self._till is not None and walk.accounts:
+            hold = await self._hold(walk, self._till)
+            if walk.order.ticket is not None:
+                walk.order.ticket.soft_budgets = hold.soft
+        order, policy = walk.order, self._shelf.policy
+        return replace(plan_for(order, walk.decided, policy), hold=hold), cascade_for(order, walk.decided, policy)
 
 
 def _read(order: Order) -> RequestFeatures:

@@ -5,24 +5,32 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
+from shared.domain.budgets import Account
 from shared.domain.decisions import Candidate, Decision
 from shared.domain.errors import InternalError, RouterError
-from shared.domain.records import RequestRecord, RequestStatus
+from shared.domain.features import RequestFeatures
+from shared.domain.records import AttemptRecord, RequestRecord, RequestStatus
 from shared.domain.replies import ChatReply, StreamEvent
 from shared.ports import Clock
 from shared.scoring.counterfactual import Change
-from shared.services.attempts import AttemptLog, OpenStream
+from shared.services.attempt_log import AttemptLog, CascadeOutcome
+from shared.services.attempts import OpenStream
 from shared.services.ledger_entry import Order
+from shared.services.reuse import NOT_LOOKED_UP, Lookup, ReplayedStream
 
 
 class Walk:
     """State of one request on its way."""
 
-    def __init__(self, order: Order, record: RequestRecord) -> None:
+    def __init__(self, order: Order, features: RequestFeatures, record: RequestRecord) -> None:
         self.order = order
+        self.features = features
         self.record = record
+        self.accounts: tuple[Account, ...] = ()
+        """Of the budgets that it is charged to."""
         self.log = AttemptLog()
         self.decision: Decision | None = None
+        self.lookup: Lookup = NOT_LOOKED_UP
 
     @property
     def decided(self) -> Decision:
@@ -61,6 +69,13 @@ class Answer:
     reply: ChatReply
     decision: Decision
     record: RequestRecord
+    lookup: Lookup = NOT_LOOKED_UP
+    cascade: CascadeOutcome | None = None
+
+    @property
+    def fallbacks(self) -> int:
+        """Deployments that were called beside the first one."""
+        return max(0, len({attempt.deployment_id for attempt in self.record.attempts}) - 1)
 
     @property
     def cost_usd(self) -> Decimal:
@@ -80,7 +95,7 @@ class Preview:
 class StreamedAnswer:
     """An answer under way: its first content has come. Iterate `events`, or call `abandon`."""
 
-    def __init__(self, service: Closer, walk: Walk, stream: OpenStream) -> None:
+    def __init__(self, service: Closer, walk: Walk, stream: OpenStream | ReplayedStream) -> None:
         self._service = service
         self._walk = walk
         self._stream = stream
@@ -99,9 +114,29 @@ class StreamedAnswer:
         return self._stream.candidate
 
     @property
+    def lookup(self) -> Lookup:
+        """How the look-up in the answer cache ended."""
+        return self._walk.lookup
+
+    @property
     def attempts(self) -> int:
         """Calls made, the one under way included."""
-        return len(self._walk.log.records) + (0 if self._ended else 1)
+        return self._walk.log.started
+
+    @property
+    def fallbacks(self) -> int:
+        """Deployments that were called beside the first one."""
+        return self._walk.log.fallbacks
+
+    @property
+    def cascade(self) -> CascadeOutcome | None:
+        """What came of trying a cheap model first."""
+        return self._walk.log.cascade
+
+    @property
+    def ended_attempts(self) -> tuple[AttemptRecord, ...]:
+        """The calls that have ended; all of them once `events` is exhausted."""
+        return tuple(self._walk.log.records)
 
     def reply(self) -> ChatReply:
         """What has come so far."""

@@ -11,12 +11,12 @@ from shared.domain.receipts import (
     ChainSection,
     ReceiptRow,
     chain_of,
-    link_hash,
     month_of,
     placed_body,
     unplaced_body,
 )
 from shared.domain.records import RequestRecord
+from shared.domain.tombstones import link_hash
 
 
 class MemoryReceiptStore:

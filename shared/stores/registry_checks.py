@@ -7,6 +7,8 @@ from itertools import pairwise
 from shared.domain.chat import Modality
 from shared.domain.models import EndpointFormat, ProviderKind
 from shared.domain.policy import Preset
+from shared.stores.health_schema import health_problems
+from shared.stores.limits_schema import limit_problems
 from shared.stores.registry_schema import (
     OVERALL,
     DeploymentTable,
@@ -15,6 +17,7 @@ from shared.stores.registry_schema import (
     PriceTable,
     ServiceTable,
 )
+from shared.stores.resilience_schema import resilience_problems
 from shared.stores.rules_checks import limits_problems
 
 _ENDPOINT_PROVIDERS = {ProviderKind.HUGGING_FACE, ProviderKind.CUSTOM}
@@ -132,7 +135,13 @@ def policy_problems(document: PolicyDocument, names: Mapping[str, str], zones: f
     for preset, weights in document.presets.items():
         if not any(weights.model_dump().values()):
             yield f"presets.{preset}: all weights are zero"
+    for preset in document.quality.guarded if "guarded" in document.quality.model_fields_set else ():
+        if preset in document.presets and not document.presets[preset].quality:
+            yield f"quality.guarded: preset {preset} gives quality no weight, so nothing is left to choose by"
     yield from (f"limits.{problem}" for problem in limits_problems(document.limits))
+    yield from limit_problems(document.rate_limits, document.budgets)
+    yield from resilience_problems(document.retries, document.cascade, names)
+    yield from health_problems(document.health)
     yield from (f"default_service.{p}" for p in _service_problems(document.default_service, names, zones))
     for service, table in document.services.items():
         yield from (f"services.{service}.{problem}" for problem in _service_problems(table, names, zones))

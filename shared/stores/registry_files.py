@@ -7,7 +7,7 @@ loaded by halves: a document with one mistake is refused, and the error lists ev
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,13 +15,18 @@ from pydantic import BaseModel, ValidationError
 
 from shared.domain.models import Registry
 from shared.domain.policy import Policy
+from shared.stores.embedding_schema import EmbeddingModelTable, embedding_model_problems, kind_problems
 from shared.stores.registry_checks import deployment_problems, model_problems, naming_problems, policy_problems
 from shared.stores.registry_schema import DeploymentTable, ModelTable, PolicyDocument
 from shared.stores.rules_checks import policy_rule_problems, rule_problems
 from shared.stores.rules_schema import MAX_RULES, RuleTable
 
 POLICY_FILE = "policy.toml"
-_ENTRY_SCHEMAS: Mapping[str, type[BaseModel]] = {"model": ModelTable, "deployment": DeploymentTable}
+_ENTRY_SCHEMAS: Mapping[str, type[BaseModel]] = {
+    "model": ModelTable,
+    "embedding_model": EmbeddingModelTable,
+    "deployment": DeploymentTable,
+}
 
 Document = Mapping[str, object]
 """One parsed file: TOML, or the same shape as JSON."""
@@ -87,14 +92,10 @@ def parse_registry(documents: Mapping[str, Document], *, name: str = "registry")
     problems += collected.cross_problems(name)
     if problems:
         raise RegistryError(tuple(problems))
-    models = {model.id: model.to_domain() for model in collected.models}
     document = _canonical(collected.content())
-    return Registry(
-        version=_fingerprint(document),
-        models=models,
-        deployments=tuple(deployment.to_domain() for deployment in collected.deployments),
-        aliases={alias: model.id for model in collected.models for alias in model.aliases},
-        document=document,
+    whole = Registry(_fingerprint(document), {}, (), document=document)
+    return replace(
+        collected.part(whole, collected.models), embeddings=collected.part(whole, collected.embedding_models)
     )
 
 
@@ -105,7 +106,7 @@ def parse_policy(document: Document, registry: Registry, *, name: str = POLICY_F
         RegistryError: anything is wrong, also against the registry.
     """
     problems: list[str] = []
-    canonical = {model_id: model_id for model_id in registry.models} | dict(registry.aliases)
+    canonical = registry.names() | ({} if registry.embeddings is None else registry.embeddings.names())
     sound = _without_bad_rules(document, registry, canonical, name, problems)
     parsed = _validated(PolicyDocument, sound, f"{name}: ", problems)
     if isinstance(parsed, PolicyDocument):
@@ -161,6 +162,7 @@ class _Collected:
     """What could be read of all files, and what could not."""
 
     models: list[ModelTable] = field(default_factory=list)
+    embedding_models: list[EmbeddingModelTable] = field(default_factory=list)
     deployments: list[DeploymentTable] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     """File by entry, keyed ``deployment/<id>``, for messages."""
@@ -190,7 +192,7 @@ class _Collected:
     def _add_entry(self, file: str, kind: str, index: int, entry: object) -> None:
         identity = entry.get("id") if isinstance(entry, Mapping) else None
         where = f"{file}: {kind}[{identity if isinstance(identity, str) else index}]."
-        if kind == "model" and isinstance(identity, str):
+        if kind != "deployment" and isinstance(identity, str):
             self.named.add(identity)
         self.raw[kind].append(entry)
         parsed = _validated(_ENTRY_SCHEMAS[kind], entry, where, self.problems)
@@ -198,6 +200,9 @@ class _Collected:
         if isinstance(parsed, ModelTable):
             self.models.append(parsed)
             found = model_problems(parsed)
+        elif isinstance(parsed, EmbeddingModelTable):
+            self.embedding_models.append(parsed)
+            found = embedding_model_problems(parsed)
         elif isinstance(parsed, DeploymentTable):
             self.deployments.append(parsed)
             self.files.setdefault(parsed.id, file)
@@ -206,24 +211,44 @@ class _Collected:
 
     def cross_problems(self, name: str) -> list[str]:
         """What is wrong between entries."""
+        models: list[ModelTable | EmbeddingModelTable] = [*self.models, *self.embedding_models]
         names = naming_problems(
-            (model.id for model in self.models),
+            (model.id for model in models),
             (deployment.id for deployment in self.deployments),
-            (alias for model in self.models for alias in model.aliases),
+            (alias for model in models for alias in model.aliases),
         )
         problems = [f"{name}: {problem}" for problem in names]
+        answers, embeds = ({model.id for model in kind} for kind in (self.models, self.embedding_models))
         for deployment in self.deployments:
+            where = f"{self.files[deployment.id]}: deployment[{deployment.id}]."
             if deployment.model not in self.named:
-                file = self.files[deployment.id]
-                problems.append(f"{file}: deployment[{deployment.id}].model: no model {deployment.model!r}")
+                problems.append(f"{where}model: no model {deployment.model!r}")
+            elif deployment.model in answers | embeds:
+                kind = kind_problems(deployment, embeds=deployment.model in embeds)
+                problems.extend(where + problem for problem in kind)
         if not self.raw["model"] or not self.raw["deployment"]:
             problems.append(f"{name}: a registry needs at least one [[model]] and one [[deployment]]")
         return problems
 
+    def part(self, whole: Registry, models: Sequence[ModelTable | EmbeddingModelTable]) -> Registry:
+        """The models of one kind, with their deployments and aliases, as a part of the whole."""
+        profiles = {model.id: model.to_domain() for model in models}
+        return replace(
+            whole,
+            models=profiles,
+            deployments=tuple(d.to_domain() for d in self.deployments if d.model in profiles),
+            aliases={alias: model.id for model in models for alias in model.aliases},
+        )
+
     def content(self) -> Document:
         """What the version stands for: entries as written, whatever file they are in."""
-        models = sorted(self.raw["model"], key=lambda entry: json.dumps(entry, sort_keys=True, default=str))
-        return {"model": models, "deployment": self.raw["deployment"]}
+        content = {"model": _ordered(self.raw["model"]), "deployment": self.raw["deployment"]}
+        # Registries without embedding models keep the versions that they had before there were any.
+        return content | ({"embedding_model": _ordered(kind)} if (kind := self.raw["embedding_model"]) else {})
+
+
+def _ordered(entries: list[object]) -> list[object]:
+    return sorted(entries, key=lambda entry: json.dumps(entry, sort_keys=True, default=str))
 
 
 def _read(path: Path, problems: list[str]) -> Document | None:

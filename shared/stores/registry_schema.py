@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
 
 from shared.domain.chat import Modality
 from shared.domain.features import Category
+from shared.domain.limits import Priority
 from shared.domain.models import (
     Capabilities,
     Deployment,
@@ -24,8 +25,11 @@ from shared.domain.models import (
     QualityPrior,
     Rates,
 )
-from shared.domain.policy import Policy, Preset, ServicePolicy
+from shared.domain.policy import Balancing, Policy, Preset, QualityRules, ServicePolicy, UnknownTask
 from shared.domain.security import SecurityLevel
+from shared.stores.cache_schema import CacheTable
+from shared.stores.health_schema import HealthTable
+from shared.stores.limits_schema import MAX_LIMITS, BudgetTable, RateLimitTable
 from shared.stores.registry_fields import (
     Alias,
     DeploymentId,
@@ -40,6 +44,7 @@ from shared.stores.registry_fields import (
     Zone,
     money,
 )
+from shared.stores.resilience_schema import CascadeTable, HedgingTable, RetriesTable
 from shared.stores.rules_schema import MAX_RULES, LimitsTable, RuleTable, WeightsTable
 
 OVERALL = "overall"
@@ -187,6 +192,8 @@ class DeploymentTable(Table):
     dedicated_host: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,252}$")] | None = None
     project: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9:.-]{0,62}$")] | None = None
     options: dict[str, JsonValue] = Field(default_factory=dict)
+    requests_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    tokens_per_minute: Annotated[int, Field(ge=1, le=10_000_000_000)] | None = None
 
     def to_domain(self) -> Deployment:
         """The domain's deployment."""
@@ -204,6 +211,8 @@ class DeploymentTable(Table):
             dedicated_host=self.dedicated_host,
             project=self.project,
             options=self.options,
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
         )
 
 
@@ -217,6 +226,9 @@ class ServiceTable(Table):
     max_cost_usd: Annotated[Decimal, BeforeValidator(money), Field(gt=0, le=1_000_000)] | None = None
     preset: Preset | None = None
     limits: LimitsTable | None = None
+    cache: CacheTable | None = None
+    team: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    priority: Priority = Priority.NORMAL
 
     def to_domain(self, canonical: dict[str, str]) -> ServicePolicy:
         """The domain's rules; model names become the registry's ids."""
@@ -228,7 +240,41 @@ class ServiceTable(Table):
             max_cost_usd=self.max_cost_usd,
             preset=self.preset,
             limits=None if self.limits is None else self.limits.to_domain(),
+            cache=None if self.cache is None else self.cache.to_domain(),
+            team=self.team,
+            priority=self.priority,
         )
+
+
+class QualityRulesTable(Table):
+    """``[quality]``; what is not given is as in the domain."""
+
+    learned: bool = QualityRules().learned
+    caution: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = QualityRules().caution
+    guarded: list[Preset] = Field(default_factory=lambda: sorted(QualityRules().guarded))
+    unknown_by: list[UnknownTask] = Field(default_factory=lambda: sorted(QualityRules().unknown_by))
+    familiar_from: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = QualityRules().familiar_from
+
+    def to_domain(self) -> QualityRules:
+        """The domain's rules."""
+        return QualityRules(
+            learned=self.learned,
+            caution=self.caution,
+            guarded=frozenset(self.guarded),
+            unknown_by=frozenset(self.unknown_by),
+            familiar_from=self.familiar_from,
+        )
+
+
+class BalancingTable(Table):
+    """``[balancing]``; likewise."""
+
+    enabled: bool = Balancing().enabled
+    tolerance: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Balancing().tolerance
+
+    def to_domain(self) -> Balancing:
+        """The domain's form."""
+        return Balancing(enabled=self.enabled, tolerance=self.tolerance)
 
 
 class PolicyDocument(Table):
@@ -248,6 +294,14 @@ class PolicyDocument(Table):
     )
     rules: Annotated[list[RuleTable], Field(max_length=MAX_RULES)] = Field(default_factory=list)
     limits: LimitsTable = LimitsTable()
+    quality: QualityRulesTable = QualityRulesTable()
+    balancing: BalancingTable = BalancingTable()
+    rate_limits: Annotated[list[RateLimitTable], Field(max_length=MAX_LIMITS)] = Field(default_factory=list)
+    budgets: Annotated[list[BudgetTable], Field(max_length=MAX_LIMITS)] = Field(default_factory=list)
+    retries: RetriesTable = RetriesTable()
+    hedging: HedgingTable = HedgingTable()
+    cascade: CascadeTable = CascadeTable()
+    health: HealthTable = HealthTable()
 
     def to_domain(self, version: str, canonical: dict[str, str]) -> Policy:
         """The domain's policy."""
@@ -265,4 +319,12 @@ class PolicyDocument(Table):
             latency_reference_ms=self.latency_reference_ms,
             rules=tuple(rule.to_domain(canonical) for rule in self.rules),
             limits=self.limits.to_domain(),
+            retries=self.retries.to_domain(),
+            hedging=self.hedging.to_domain(),
+            cascade=self.cascade.to_domain(canonical),
+            health=self.health.to_domain(),
+            quality=self.quality.to_domain(),
+            balancing=self.balancing.to_domain(),
+            rate_limits=tuple(table.to_domain() for table in self.rate_limits),
+            budgets=tuple(table.to_domain() for table in self.budgets),
         )

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,9 +90,9 @@ def ledger(postgres_dsn):
         yield connection
 
 
-def row_of(ledger, request_id):
+def row_of(ledger, request_id, *, deadline_s=DEADLINE_S):
     """The request's row, which is written behind the response."""
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + deadline_s
     while True:
         row = ledger.execute("SELECT status, stream, model_used FROM requests WHERE id = %s", (request_id,)).fetchone()
         if row is not None:
@@ -163,20 +164,38 @@ def test_a_streamed_answer_and_its_record(runtime, ledger):
     assert row_of(ledger, answer["headers"]["x-request-id"]) == ("success", True, MODEL)
 
 
-def test_events_leave_while_the_model_still_works_and_a_caller_who_goes_ends_it(runtime, ledger, simulator):
+STREAMED = {
+    "chat/completions": ({"messages": [{"role": "user", "content": "Tell me about rivers."}]}, '"delta":{"content":"['),
+    "responses": ({"input": "Tell me about rivers."}, "response.output_text.delta"),
+}
+
+
+@pytest.mark.parametrize("path", STREAMED)
+def test_events_leave_while_the_model_still_works_and_a_caller_who_goes_ends_it(runtime, ledger, simulator, path):
     # The model falls silent after its second piece: what arrives has not waited for the end of the answer.
     simulator.set_faults([{"match": {}, "fault": "stall", "after_chunks": 2}])
-    body = {"model": MODEL, "messages": [{"role": "user", "content": "Tell me about rivers."}], "stream": True}
+    body, sign = STREAMED[path]
     request = {
         "method": "POST",
-        "path": f"/api/{PREFIX}/chat/completions",
+        "path": f"/api/{PREFIX}/{path}",
         "headers": JSON,
-        "body": json.dumps(body),
-        "leave_after": '"delta":{"content":"',
+        "body": json.dumps({"model": MODEL, "stream": True, **body}),
+        "leave_after": sign,
     }
-    answer = runtime.run("chat_completions", http=request)["http"]
+    answer = runtime.run(path.replace("/", "_"), http=request)["http"]
     assert "[DONE]" not in answer["body"]
-    assert row_of(ledger, answer["headers"]["x-request-id"]) == ("cancelled", True, MODEL)
+    assert "response.completed" not in answer["body"]
+    # No heartbeat would tell of the leaving for another 15 s: the row is there before.
+    assert row_of(ledger, answer["headers"]["x-request-id"], deadline_s=10) == ("cancelled", True, MODEL)
+    with urllib.request.urlopen(f"{simulator.http_endpoint}/_sim/calls?last=1", timeout=10) as page:  # noqa: S310 - our own
+        assert json.load(page)["calls"][0]["status"] == "cancelled"
+
+
+def test_vectors(runtime, ledger):
+    answer = runtime.post("embeddings", "embeddings", {"model": "auto", "input": ["one", "two"], "dimensions": 8})
+    body = json.loads(answer["body"])
+    assert [len(row["embedding"]) for row in body["data"]] == [8, 8]
+    assert row_of(ledger, answer["headers"]["x-request-id"]) == ("success", False, "gemini-embedding-001")
 
 
 def test_a_queue_message_is_stored_once_however_often_it_comes(runtime, ledger):

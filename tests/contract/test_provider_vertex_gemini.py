@@ -31,7 +31,6 @@ class TestGemini(ProviderContract):
             clock=RealClock(),
         )
         refused = [
-            (ask(tools=(WEATHER,), parallel_tool_calls=False), "parallel_tool_calls"),
             (ask(sampling=Sampling(stop=tuple("abcdef"))), "stop"),
         ]
         if request.param == "gemini-3.8-flash":

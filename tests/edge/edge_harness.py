@@ -13,8 +13,16 @@ from infra.local.hosting.routes import Route, RouteTable
 from shared.config import Settings
 from shared.container import Container
 from shared.security.easy_auth import EasyAuthAuthenticator
+from shared.services.audit import AuditTrail
+from shared.services.bookkeeping import Bookkeeper
+from shared.services.limits import Limits
 from shared.services.readiness import ReadinessService
+from shared.services.reconciling import Reconciler
+from shared.services.till import Till
+from shared.stores.audit import MemoryAuditStore
 from shared.stores.memory import ManualClock, MemoryJournal, MemoryRecordStore, MemorySpill, SequentialIds
+from shared.stores.memory_budgets import MemoryBudgetLedger, MemoryBudgetStore
+from shared.stores.memory_limits import MemoryLimitStore
 from shared.telemetry import RecordingTelemetry
 from tests.principals import TENANT, principal_header
 from tests.service.routing_doubles import ScriptedProvider, service
@@ -65,10 +73,10 @@ class Answer:
 
     @property
     def events(self):
-        """Server-sent events as (name or None, payload); `[DONE]` stays a string."""
+        """Server-sent events as (name or None, payload), without comments; `[DONE]` stays a string."""
         found = []
         for block in self.body.decode().split("\n\n"):
-            lines = dict(line.split(": ", 1) for line in block.splitlines())
+            lines = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
             if lines:
                 data = lines["data"]
                 found.append((lines.get("event"), data if data == "[DONE]" else json.loads(data)))
@@ -118,20 +126,29 @@ class Caller:
 class Edge:
     """Everything behind the door, and ways to knock at it."""
 
-    def __init__(self, provider=None, *, environ=(), probes=(), authenticator=None):
+    def __init__(self, provider=None, *, environ=(), probes=(), authenticator=None, rules=()):
         self.clock = ManualClock()
         self.telemetry = RecordingTelemetry()
         self.store, self.spill, self.journal = MemoryRecordStore(), MemorySpill(), MemoryJournal()
+        self.trails = MemoryAuditStore()
         self.provider = provider or ScriptedProvider()
         routing, self.writer = service(
             self.provider,
             SHELF,
-            policy(),
+            policy(**dict(rules)),
             clock=self.clock,
             store=self.store,
             spill=self.spill,
             journal=self.journal,
             telemetry=self.telemetry,
+        )
+        self.counts, self.money = MemoryLimitStore(self.clock), MemoryBudgetStore(self.clock, gather_s=0)
+        shelf = routing._shelf
+        self.limits = Limits(self.counts, lambda: shelf.policy, self.clock, self.telemetry)
+        self.books = self.writer._books = Bookkeeper(self.money, self.telemetry)
+        reconciler = Reconciler(self.money, MemoryBudgetLedger(self.store), self.clock, self.telemetry)
+        self.till = routing._till = Till(
+            self.money, self.books, reconciler, lambda: shelf.policy, self.clock, self.telemetry
         )
         known = {
             "settings": Settings.from_env({**ENVIRON, **dict(environ)}),
@@ -144,6 +161,10 @@ class Edge:
             "records": self.writer,
             "readiness": ReadinessService(probes, self.clock),
             "maintenance": self.store,
+            "limits": self.limits,
+            "till": self.till,
+            "reconciler": reconciler,
+            "audit": AuditTrail(self.trails, self.clock, self.telemetry, writer="w"),
             "close": self.writer.aclose,
         }
         # What the routes of these tests do not touch is not there.
@@ -167,9 +188,10 @@ class Edge:
     async def send(self, method, path, caller=None, *, headers=()):
         match = TABLE.match(method, f"/api/{PREFIX}/{urlsplit(path).path}")
         assert match is not None, f"{method} {path} is no route"
-        return await self.knock(match.target, caller, headers=headers, path_params=match.path_params)
+        query = urlsplit(path).query
+        return await self.knock(match.target, caller, headers=headers, path_params=match.path_params, query=query)
 
-    async def knock(self, route, caller=None, *, headers=(), path_params=(), handler=None):
+    async def knock(self, route, caller=None, *, headers=(), path_params=(), handler=None, query=""):
         """Calls a route's function, as the runtime does, and its response, as the server does."""
         caller = caller or Caller()
         scope = {
@@ -177,7 +199,7 @@ class Edge:
             "asgi": {"version": "3.0", "spec_version": caller.spec_version},
             "method": route.method,
             "path": f"/api/{PREFIX}/{route.path}",
-            "query_string": b"",
+            "query_string": query.encode(),
             "headers": [(name.lower().encode(), value.encode()) for name, value in dict(headers).items()],
             "path_params": dict(path_params),
         }

@@ -6,7 +6,7 @@ import pytest
 
 from shared import container
 from shared.domain.identity import RouterRole
-from shared.domain.receipts import link_hash
+from shared.domain.tombstones import link_hash
 from shared.services.receipts import ReceiptService
 from shared.stores.memory_receipts import MemoryConfigurationArchive
 from shared.stores.registry_files import parse_kept

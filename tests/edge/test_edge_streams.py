@@ -7,7 +7,7 @@ import pytest
 from functions._edge import Reply
 from functions._streams import EventStream
 from functions.http import ROUTES
-from shared.domain.errors import ProviderTimeout, ProviderUnavailable
+from shared.domain.errors import ProviderTimeout, ProviderUnavailable, RetryScope
 from shared.domain.records import RequestStatus
 from shared.domain.replies import Finished, FinishReason, TextDelta, UsageUpdate
 from tests.edge.edge_harness import CHAT, PROVED, Caller
@@ -154,7 +154,7 @@ async def test_a_defect_in_a_stream_is_told_without_internals(build_edge, path):
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_model_that_fails_before_its_first_word_is_a_plain_error(build_edge, path):
-    answer = await build_edge(play([ProviderTimeout("the model did not answer")])).post(path, PATHS[path])
+    answer = await build_edge(play([ProviderTimeout("the model did not answer", scope=RetryScope.NEVER)])).post(path, PATHS[path])
     assert (answer.status, answer.error["code"]) == (504, "provider_timeout")
     assert answer.headers["content-type"] == "application/json"
 
@@ -177,7 +177,11 @@ async def test_a_route_stream_tells_its_decision_first_and_its_cost_last(build_e
         "native_finish_reason": "stop",
         "usage": done["usage"],
         "cost_usd": "0.000026",
+        "itinerary": done["itinerary"],
     }
+    assert [(a["number"], a["deployment"], a["outcome"]) for a in done["itinerary"]] == [
+        (1, "a@europe-west4", "success")
+    ]
     (record,) = await edge.records()
     assert f"{record.cost_usd:f}".rstrip("0") == done["cost_usd"]
 

@@ -33,6 +33,7 @@ from shared.domain.chat import (
 )
 
 FOLDER = Path(__file__).parent / "analysis"
+BLIND_FOLDER = Path(__file__).parent / "blind"
 GAP = re.compile(r"\{\{(\w+)(?::(\d+))?\}\}")
 _LETTERS, _UPPER, _DIGITS = string.ascii_letters, string.ascii_uppercase, string.digits
 _SENTENCES = (
@@ -87,9 +88,15 @@ def load_items() -> tuple[Item, ...]:
     return tuple(_item(raw) for raw in raw_items())
 
 
-def raw_items() -> Iterable[dict[str, Any]]:
+@cache
+def load_blind_items() -> tuple[Item, ...]:
+    """The items that were written before anything was read of the training phrases; see their README."""
+    return tuple(_item(raw) for raw in raw_items(BLIND_FOLDER))
+
+
+def raw_items(folder: Path = FOLDER) -> Iterable[dict[str, Any]]:
     """The lines as they are written."""
-    for path in sorted(FOLDER.glob("*.jsonl")):
+    for path in sorted(folder.glob("*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             yield json.loads(line)
 

@@ -1,6 +1,6 @@
 """How well requests are read: `make eval-analysis` prints precision, recall and F1 of every class of every facet.
 
-The gate (test_analysis_gate.py) holds the same figures to thresholds. Timing is printed for information only.
+The gate (test_analysis_gate.py) holds the same figures to thresholds; tests/bench/analysis_cost.py prints what it costs.
 """
 
 import sys
@@ -12,7 +12,7 @@ from functools import cache
 from shared.analysis.features import analyse
 from shared.domain.chat import ChatRequest, Message, Role, TextPart
 from shared.domain.features import RequestFeatures
-from tests.evals.analysis_items import Item, load_items
+from tests.evals.analysis_items import Item, load_blind_items, load_items
 
 UNKNOWN = "unknown"
 _BINS = 10
@@ -79,16 +79,27 @@ _FACETS: dict[str, tuple[str, Callable[[RequestFeatures], object]]] = {
 """Facet: the label's key, and what the analysis says."""
 
 
+BLIND_FACETS = ("category", "complexity", "language")
+"""What the blind items have labels for."""
+
+
 @cache
 def readings() -> tuple[Reading, ...]:
     """Every item with its analysis."""
     return tuple((item, analyse(item.request)) for item in load_items())
 
 
-def facet_score(facet: str) -> FacetScore:
+@cache
+def blind_readings() -> tuple[Reading, ...]:
+    """Every blind item with its analysis."""
+    return tuple((item, analyse(item.request)) for item in load_blind_items())
+
+
+def facet_score(facet: str, *, blind: bool = False) -> FacetScore:
     """The score of a facet over all items that have a label for it."""
     key, said = _FACETS[facet]
-    pairs = [(_as_set(i.labels[key]), _as_set(said(f)), i.hard) for i, f in readings() if key in i.labels]
+    read = blind_readings() if blind else readings()
+    pairs = [(_as_set(i.labels[key]), _as_set(said(f)), i.hard) for i, f in read if key in i.labels]
     names = sorted(set().union(*(true | found for true, found, _ in pairs)))
     return FacetScore(
         classes={name: _class_score(name, pairs) for name in names},
@@ -129,9 +140,9 @@ def _share(hits: Iterable[bool]) -> float:
     return sum(found) / len(found) if found else 1.0
 
 
-def table(facet: str) -> str:
+def table(facet: str, *, blind: bool = False) -> str:
     """The figures of a facet as text."""
-    score = facet_score(facet)
+    score = facet_score(facet, blind=blind)
     accuracy = f"accuracy {score.accuracy:.3f} (hard ones {score.accuracy_hard:.3f})"
     lines = [
         f"{facet}: {score.items} items, {accuracy}, macro F1 {score.macro_f1:.3f}",
@@ -151,30 +162,9 @@ def report() -> str:
         f"category doubt: says a task for {found.coverage:.3f} of the items that have one, right in "
         f"{found.accuracy_when_said:.3f} of those; expected calibration error {found.calibration_error:.3f}"
     )
-    return "\n\n".join((*map(table, _FACETS), abstention))
-
-
-def timing() -> str:
-    """CPU time of one analysis: a 4 KB prompt (median, 99th percentile), then longer ones."""
-    sentence = "Summarize the report. Figures rose in every region; 12,400 units were sold, and costs were stable.\n"
-    samples = sorted(_cpu_ms(_prompt(sentence, 4096)) for _ in range(1000))
-    lines = [f"4 KB: p50 {samples[500]:.2f} ms, p99 {samples[990]:.2f} ms of CPU"]
-    for size_kb in (16, 64, 256, 1024):
-        prompt = _prompt(sentence, size_kb * 1024)
-        best_ms = min(_cpu_ms(prompt) for _ in range(3))
-        lines.append(f"{size_kb} KB: {best_ms:.1f} ms, {1000 * best_ms / size_kb:.0f} us a KB")
-    return "\n".join(lines)
-
-
-def _prompt(sentence: str, size: int) -> ChatRequest:
-    return ChatRequest((Message(Role.USER, (TextPart((sentence * (size // len(sentence) + 1))[:size]),)),))
-
-
-def _cpu_ms(prompt: ChatRequest) -> float:
-    start = time.process_time_ns()
-    analyse(prompt)
-    return (time.process_time_ns() - start) / 1e6
+    apart = [f"blind items, {table(facet, blind=True)}" for facet in BLIND_FACETS]
+    return "\n\n".join((*map(table, _FACETS), abstention, *apart))
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{report()}\n\n{timing()}\n")
+    sys.stdout.write(f"{report()}\n")

@@ -23,6 +23,7 @@ from shared.domain.chat import Modality
 from shared.domain.decisions import Decision
 from shared.domain.errors import InvalidRequest
 from shared.domain.features import Category, ComplexityLevel, RequestFeatures
+from shared.domain.forecasts import FORECAST_SCALE, QualityForecast
 from shared.domain.models import Registry
 from shared.domain.policy import Policy, Preset, RoutingConstraints, Weights
 from shared.domain.security import SecurityLevel
@@ -36,7 +37,7 @@ NOON = "2026-11-23T12:00:00Z"
 LEAST_CASES = 150
 KEYS = {
     "id", "kind", "why", "registry", "policy", "features", "constraints", "service", "stream", "tags", "now", "signals",
-    "limit", "draw", "expect",
+    "limit", "forecast", "draw", "expect",
 }  # fmt: skip
 
 
@@ -77,6 +78,13 @@ def features(given: Mapping[str, Any]) -> RequestFeatures:
     return replace(plain, **{key: read[key](value) if key in read else value for key, value in given.items()})
 
 
+def forecast(given: Mapping[str, Any], shelf: Registry) -> QualityForecast:
+    """By model: expected quality and standard deviation."""
+    mean, std = zip(*(given["quality"][model_id] for model_id in sorted(shelf.models)), strict=True)
+    figures = [tuple(round(value * FORECAST_SCALE) for value in column) for column in (mean, std)]
+    return QualityForecast("case", round(given["familiarity"] * FORECAST_SCALE), *figures)
+
+
 def constraints(given: Mapping[str, Any]) -> RoutingConstraints:
     read: dict[str, Any] = {
         "preset": Preset,
@@ -113,6 +121,7 @@ def run(case: Mapping[str, Any]) -> Outcome:
         service=case.get("service", "svc"),
         stream=case.get("stream", False),
         tags=tuple(sorted(case.get("tags", {}).items())),
+        forecast=forecast(case["forecast"], shelf) if "forecast" in case else None,
     )
     applied = apply(rules.rules, question, now)
     try:

@@ -7,17 +7,19 @@ from dataclasses import dataclass, field
 
 from shared.domain.chat import ChatRequest, Message, Role, TextPart
 from shared.domain.errors import ProviderError, UnsupportedFeature
+from shared.domain.health import HealthRules
 from shared.domain.identity import Principal, RouterRole
 from shared.domain.models import Deployment, ModelProfile, ProviderKind
 from shared.domain.policy import RoutingConstraints
 from shared.domain.replies import Finished, FinishReason, StreamEvent, TextDelta, Usage, UsageUpdate
 from shared.ports import ProviderCall
 from shared.services.attempts import Attempts
+from shared.services.deployment_health import DeploymentHealth
 from shared.services.ledger_entry import Order
 from shared.services.recording import RecordWriter
 from shared.services.routing import RoutingService
 from shared.services.shelf import Shelf
-from shared.services.signals import SignalBoard
+from shared.stores.memory_health import MemoryHealthStore
 
 USAGE = Usage(input_tokens=10, output_tokens=4)
 ANSWER: tuple[StreamEvent, ...] = (
@@ -94,11 +96,17 @@ def order(text: str = "What is the capital of France?", *, clock, request_id=R1,
     return Order(**{**given, **changes})
 
 
-def service(provider, registry, policy, *, clock, store, spill, journal, telemetry):
-    board = SignalBoard()
+def healthy(clock, telemetry, store=None, worker="worker-1"):
+    """The health of deployments as one worker sees it, with a store in memory behind it."""
+    store = store or MemoryHealthStore(clock)
+    return DeploymentHealth(store, HealthRules(), clock, telemetry, random.Random(2), worker_id=worker)
+
+
+def service(provider, registry, policy, *, clock, store, spill, journal, telemetry, forecaster=None):
+    health = healthy(clock, telemetry)
     providers = dict.fromkeys(ProviderKind, provider)
     rng = random.Random(1)
     writer = RecordWriter(store, spill, journal, telemetry)
-    attempts = Attempts(providers, board, clock, telemetry, rng)
-    shelf = Shelf(registry, policy, board, clock)
+    attempts = Attempts(providers, health, clock, telemetry, rng)
+    shelf = Shelf(registry, policy, health, clock, forecaster)
     return RoutingService(shelf, attempts, providers, writer, clock, telemetry, rng), writer

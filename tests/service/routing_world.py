@@ -16,7 +16,7 @@ SHELF = registry(
 
 
 class World:
-    def __init__(self, provider=None, shelf=SHELF, **rules):
+    def __init__(self, provider=None, shelf=SHELF, *, forecaster=None, **rules):
         self.clock = ManualClock()
         self.store, self.spill = MemoryRecordStore(), MemorySpill()
         self.machine = MemoryMachine(self.clock)
@@ -32,6 +32,7 @@ class World:
             spill=self.spill,
             journal=self.journal,
             telemetry=self.telemetry,
+            forecaster=forecaster,
         )
 
     async def record(self):

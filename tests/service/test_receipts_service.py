@@ -10,25 +10,26 @@ import pytest
 
 from shared.config import REGISTRY_DIRECTORY
 from shared.domain.errors import DependencyUnavailable, NoEligibleModel, NotFound
+from shared.domain.health import CallOutcome
 from shared.domain.models import ProviderKind, Registry
 from shared.domain.policy import Policy, RoutingConstraints
-from shared.domain.receipts import ReceiptRow, link_hash
+from shared.domain.receipts import ReceiptRow
 from shared.domain.records import RequestStatus
+from shared.domain.tombstones import link_hash
 from shared.domain.security import SecurityLevel
 from shared.scoring import receipt as receipts
-from shared.scoring.receipt import digest_of
+from shared.scoring.receipt import ENGINE, digest_of
 from shared.services.attempts import Attempts
 from shared.services.configuration_keeping import ConfigurationKeeper
 from shared.services.receipts import REACH, ReceiptService
 from shared.services.recording import RecordWriter
 from shared.services.routing import RoutingService
 from shared.services.shelf import Shelf
-from shared.services.signals import SignalBoard
 from shared.stores.memory import ManualClock, MemoryJournal, MemoryMachine, MemoryRecordStore, MemorySpill
 from shared.stores.memory_receipts import MemoryConfigurationArchive
 from shared.stores.registry_files import load_policy, load_registry, parse_kept
 from shared.telemetry import RecordingTelemetry
-from tests.service.routing_doubles import PRINCIPAL, ScriptedProvider, order, rid
+from tests.service.routing_doubles import PRINCIPAL, ScriptedProvider, healthy, order, rid
 from tests.unit.routing_builders import NOW, deployment, model, policy, registry
 
 SHIPPED = load_registry(REGISTRY_DIRECTORY)
@@ -47,12 +48,12 @@ class World:
         self.machine, self.spill = MemoryMachine(self.clock), MemorySpill()
         self.telemetry, self.provider = RecordingTelemetry(), ScriptedProvider()
         self.journal = MemoryJournal(self.machine)
-        self.board = SignalBoard()
-        self.shelf = Shelf(shelf, rules, self.board, self.clock)
+        self.health = healthy(self.clock, self.telemetry)
+        self.shelf = Shelf(shelf, rules, self.health, self.clock)
         self.writer = RecordWriter(self.store, self.spill, self.journal, self.telemetry)
         self.keeper = ConfigurationKeeper(self.archive, self.telemetry)
         providers, rng = dict.fromkeys(ProviderKind, self.provider), random.Random(3)
-        attempts = Attempts(providers, self.board, self.clock, self.telemetry, rng)
+        attempts = Attempts(providers, self.health, self.clock, self.telemetry, rng)
         self.routing = RoutingService(
             self.shelf, attempts, providers, self.writer, self.clock, self.telemetry, rng, self.keeper
         )
@@ -85,8 +86,8 @@ class World:
 async def test_a_receipt_shows_what_was_decided_by_deciding_again() -> None:
     world = World(rules=replace(RULES, exploration=0.5, temperature=0.2))
     for deployment_id in [d.id for d in SHIPPED.deployments][:9]:
-        world.board.started(deployment_id)
-        world.board.ended(deployment_id, succeeded=deployment_id.startswith("g"), ttft_ms=123.4)
+        world.health.started(deployment_id)
+        world.health.ended(deployment_id, CallOutcome(deployment_id.startswith("g"), 500.0, 123.4))
     answer = await world.routing.answer(world.order(tags=(("team", "x"),)))
     await world.close()
 
@@ -182,7 +183,7 @@ async def test_without_the_configuration_of_its_time_a_receipt_is_not_proven() -
 
     documents["policy", RULES.version] = "{"
     assert "cannot be read" in (await now.receipts.verify(rid(1), tenant_id=TENANT)).reasons[0]
-    documents["policy", RULES.version] = kept.replace('"max_attempts":3', '"max_attempts":4')
+    documents["policy", RULES.version] = kept.replace('"max_attempts":5', '"max_attempts":4')
     assert "not the one" in (await now.receipts.verify(rid(1), tenant_id=TENANT)).reasons[0]
 
 
@@ -259,7 +260,7 @@ async def test_another_engine_is_named_when_things_come_out_otherwise(monkeypatc
 
     verification = await world.receipts.verify(rid(1), tenant_id=TENANT)
 
-    assert verification.reasons == ("the decision comes out otherwise (it was made by engine 0, this is 1)",)
+    assert verification.reasons == (f"the decision comes out otherwise (it was made by engine 0, this is {ENGINE})",)
 
 
 async def test_a_question_that_was_too_large_to_keep_is_said_to_be_so() -> None:

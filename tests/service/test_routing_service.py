@@ -46,7 +46,8 @@ async def test_an_answer_its_decision_and_its_record():
     assert record.usage == USAGE
     assert record.cost_usd == answer.cost_usd
     assert [a.outcome for a in record.attempts] == ["success"]
-    assert record.propensity == 1.0
+    # Two deployments of the model are equal.
+    assert record.propensity == 0.5
 
 
 async def test_failures_go_to_the_next_deployment_and_then_to_the_next_model():
@@ -94,10 +95,12 @@ async def test_the_only_deployment_is_tried_again_when_that_can_help():
 
 
 async def test_a_pinned_model_never_becomes_another_unless_allowed():
-    provider = ScriptedProvider({A_EU.id: [[unavailable()]] * 2, A_US.id: [[ProviderTimeout("late")]] * 2})
+    provider = ScriptedProvider({A_EU.id: [[unavailable()]] * 3, A_US.id: [[ProviderTimeout("late")]] * 2})
     world = World(provider)
-    with pytest.raises(ProviderTimeout):
+    with pytest.raises(ProviderUnavailable):
         await world.service.answer(world.order(constraints=RoutingConstraints(model="a-latest")))
+    # Both deployments, then the first one once more.
+    assert [c.deployment.id for c in provider.calls] == [A_EU.id, A_US.id, A_EU.id]
     allowed = RoutingConstraints(model="a-latest", allow_fallback=True)
     answer = await world.service.answer(world.order(constraints=allowed, request_id=rid(2)))
     assert answer.record.model_used == "b"
@@ -177,7 +180,7 @@ async def test_what_a_named_model_cannot_carry_is_told_with_its_field():
 async def test_a_dry_run_calls_and_records_nothing():
     world = World()
     decision = world.service.decide(world.order(constraints=RoutingConstraints(preset=Preset.COST)))
-    assert decision.chosen.propensity == 1.0
+    assert decision.chosen.propensity == 0.5
     assert world.provider.calls == []
     assert world.journal.recover() == []
 

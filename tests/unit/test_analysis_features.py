@@ -1,25 +1,14 @@
 """The reading as a whole: tokens, language, kind, complexity, expected length, needs; and that it takes any text."""
 
-import struct
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.analysis.complexity import expected_output_tokens, level_of
+from shared.analysis.complexity import level_of
 from shared.analysis.features import analyse
 from shared.analysis.text_kind import content_type_of, language_of
-from shared.analysis.tokens import (
-    AUDIO_TOKENS_PER_S,
-    IMAGE_TOKENS,
-    PAGE_TOKENS,
-    UNSEEN_TOKENS,
-    VIDEO_TOKENS_PER_S,
-    estimate_tokens,
-    media_tokens,
-    prompt_tokens,
-)
 from shared.domain.chat import (
     ChatRequest,
     FormatKind,
@@ -30,124 +19,17 @@ from shared.domain.chat import (
     ResponseFormat,
     Role,
     TextPart,
-    ThinkingPart,
     Tool,
     ToolCallPart,
     ToolResultPart,
 )
-from shared.domain.features import Category, ComplexityLevel
+from shared.domain.features import ComplexityLevel
 from shared.domain.security import SecurityLevel
 
 
 def ask(*parts: str | MediaPart, **changes: object) -> ChatRequest:
     turn = Message(Role.USER, tuple(TextPart(p) if isinstance(p, str) else p for p in parts))
     return replace(ChatRequest((turn,)), **changes)  # type: ignore[arg-type]  # fields by name
-
-
-# --- tokens: true counts are the mean of o200k_base and DeepSeek V3 -------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "true_tokens"),
-    [
-        ("The quick brown fox jumps over the lazy dog. " * 20, 201),
-        ("Many companies already use large language models for customer service and for summaries of documents.", 16),
-        (
-            "Künstliche Intelligenz verändert die Art, wie wir arbeiten. Viele Unternehmen nutzen bereits große Sprachmodelle.",
-            26,
-        ),
-        (
-            "Искусственный интеллект меняет то, как мы работаем. Многие компании уже используют большие языковые модели.",
-            24,
-        ),
-        (
-            "人工智能正在改变我们的工作方式。许多公司已经开始使用大型语言模型来处理客户服务、文档摘要和代码审查等任务。",
-            28,
-        ),
-        ("人工知能は私たちの働き方を変えつつあります。多くの企業が、大規模言語モデルを使い始めています。", 33),
-        ("인공지능은 우리가 일하는 방식을 바꾸고 있습니다. 많은 기업이 대규모 언어 모델을 사용하기 시작했습니다.", 31),
-    ],
-)
-def test_estimate_is_near_real_tokenizers(text: str, true_tokens: float):
-    assert estimate_tokens(text) == pytest.approx(true_tokens, rel=0.3)
-
-
-def test_code_and_figures_are_denser_than_prose():
-    prose, code, figures = (
-        "plain words that people write " * 30,
-        "x[i] = f(y[j], k) # {a: b}\n" * 30,
-        "3.14159,2.71828\n" * 30,
-    )
-    density = [len(text) / estimate_tokens(text) for text in (prose, code, figures)]
-    assert density == sorted(density, reverse=True)
-    assert density[0] > 4
-    assert density[2] < 2.2
-
-
-@given(st.text(max_size=500))
-def test_the_estimate_grows_in_step_with_the_text(text: str):
-    once, tenfold = estimate_tokens(text), estimate_tokens(text * 10)
-    assert once >= (1 if text else 0)
-    assert 10 * (once - 1) - 10 <= tenfold <= 10 * once + 60
-
-
-def test_the_middle_of_a_long_text_is_counted():
-    whole = estimate_tokens("word " * 400_000)
-    assert whole == pytest.approx(400_000, rel=0.15)
-    assert analyse(ask("word " * 400_000)).prompt_tokens == pytest.approx(whole, rel=0.01)
-
-
-def test_every_part_of_a_request_adds_tokens():
-    text = "some words to count here"
-    bare = prompt_tokens(ask("hi"))
-    tool = Tool("lookup", text, {"type": "object", "properties": {"key": {"type": "string"}}})
-    schema = ResponseFormat(FormatKind.JSON_SCHEMA, schema={"type": "object", "required": ["a", "b"]})
-    richer = [
-        ask("hi", system=text),
-        ask("hi", tools=(tool,)),
-        ask("hi", response_format=schema),
-        ask("hi", MediaPart(Modality.DOCUMENT, "text/plain", text.encode())),
-        *(
-            ChatRequest((*ask("hi").messages, Message(role, (part,))))
-            for role, part in (
-                (Role.ASSISTANT, ThinkingPart(text)),
-                (Role.ASSISTANT, ToolCallPart("1", "lookup", '{"key": "some value"}')),
-                (Role.TOOL, ToolResultPart("1", "lookup", text)),
-            )
-        ),
-    ]
-    assert all(prompt_tokens(request) > bare + 4 for request in richer)
-
-
-def _wav(seconds: int) -> bytes:
-    rate = 32_000
-    header = (
-        b"RIFF"
-        + struct.pack("<I", 36 + rate * seconds)
-        + b"WAVEfmt "
-        + struct.pack("<IHHIIHH", 16, 1, 1, 16_000, rate, 2, 16)
-    )
-    return header + b"data" + struct.pack("<I", rate * seconds) + bytes(rate * seconds)
-
-
-@pytest.mark.parametrize(
-    ("part", "tokens"),
-    [
-        (MediaPart(Modality.IMAGE, "image/png", b"\x89PNG"), IMAGE_TOKENS),
-        (MediaPart(Modality.DOCUMENT, "application/pdf", b"%PDF /Type /Pages /Type /Page /Type/Page"), 2 * PAGE_TOKENS),
-        (MediaPart(Modality.DOCUMENT, "application/pdf", bytes(120_000)), 3 * PAGE_TOKENS),
-        (MediaPart(Modality.AUDIO, "audio/wav", _wav(10)), 10 * AUDIO_TOKENS_PER_S + 1),
-        (MediaPart(Modality.AUDIO, "audio/mpeg", bytes(160_000)), 10 * AUDIO_TOKENS_PER_S),
-        (MediaPart(Modality.VIDEO, "video/mp4", bytes(2_500_000)), 10 * VIDEO_TOKENS_PER_S),
-        (
-            MediaPart(Modality.DOCUMENT, "text/markdown; charset=utf-8", b"one two three"),
-            estimate_tokens("one two three"),
-        ),
-        (MediaPart(Modality.AUDIO, "audio/mpeg", uri="gs://b/a.mp3"), UNSEEN_TOKENS[Modality.AUDIO]),
-    ],
-)
-def test_attachments_are_charged(part: MediaPart, tokens: int):
-    assert media_tokens(part) == tokens
 
 
 # --- language and kind ----------------------------------------------------------------------------------------------
@@ -240,39 +122,12 @@ def test_complexity_orders_easy_and_hard_requests_and_says_why():
     assert hard.complexity_level is ComplexityLevel.HIGH
     for features in (easy, hard):
         assert features.complexity == pytest.approx(min(1, max(0, sum(r.contribution for r in features.reasons))))
-    assert {"demanding_words", "instructions", "reasoning_effort"} <= {r.feature for r in hard.reasons}
+    assert {"themes", "instructions", "reasoning_effort"} <= {r.feature for r in hard.reasons}
 
 
-@pytest.mark.parametrize(("score", "level"), [(0.0, "low"), (0.33, "low"), (0.34, "medium"), (0.61, "medium"), (0.62, "high"), (1.0, "high")])  # fmt: skip
+@pytest.mark.parametrize(("score", "level"), [(0.0, "low"), (0.33, "low"), (0.34, "medium"), (0.59, "medium"), (0.6, "high"), (1.0, "high")])  # fmt: skip
 def test_levels(score: float, level: str):
     assert level_of(score) == level
-
-
-@pytest.mark.parametrize(
-    ("text", "category", "prompt", "low", "high"),
-    [
-        ("Answer in one sentence.", Category.REASONING, 20, 20, 40),
-        ("Write 500 words about rain", Category.CREATIVE_WRITING, 20, 650, 700),
-        ("Give me three bullet points", Category.QUESTION_ANSWERING, 20, 80, 100),
-        ("Write a paragraph on bees", Category.CREATIVE_WRITING, 20, 100, 120),
-        ("Label this", Category.CLASSIFICATION, 500, 10, 30),
-        ("Briefly: why?", Category.QUESTION_ANSWERING, 20, 50, 120),
-        ("Explain in detail", Category.QUESTION_ANSWERING, 20, 300, 500),
-        ("Translate", Category.TRANSLATION, 1000, 1000, 1200),
-        ("Summarize", Category.SUMMARIZATION, 5000, 550, 650),
-        ("Summarize", Category.SUMMARIZATION, 500_000, 1200, 1200),
-    ],
-)
-def test_expected_output(text: str, category: Category, prompt: int, low: int, high: int):
-    assert low <= expected_output_tokens(ask(text), category, prompt, text) <= high
-
-
-def test_expected_output_counts_thinking_and_obeys_the_limit():
-    text = "Label this"
-    thinking = ask(text, reasoning_effort=ReasoningEffort.HIGH)
-    assert expected_output_tokens(thinking, Category.CLASSIFICATION, 10, text) > 2000
-    limited = replace(thinking, max_output_tokens=64)
-    assert expected_output_tokens(limited, Category.CLASSIFICATION, 10, text) == 64
 
 
 # --- needs ----------------------------------------------------------------------------------------------------------
@@ -314,7 +169,7 @@ def test_any_text_can_be_read_and_is_read_alike_each_time(texts, system, label):
     assert features == analyse(request, label=label)
     assert 0 <= features.complexity <= 1
     assert 0 < features.category_confidence <= 1
-    assert features.expected_output_tokens >= 1
+    assert 1 <= features.output_tokens_p10 <= features.expected_output_tokens <= features.output_tokens_p90
     assert features.prompt_tokens >= 1
     assert features.security_level >= (label or SecurityLevel.PUBLIC)
 

@@ -60,9 +60,22 @@ TABLE = [
     ("ROUTER_TENANT_ID", "other-tenant", "tenant_id", "other-tenant"),
     ("ROUTER_SERVICE_NAMES", "AAA-1=shop, bbb=mail,", "service_names", {"aaa-1": "shop", "bbb": "mail"}),
     ("ROUTER_SWA_ENABLED", "true", "swa_enabled", True),
+    ("ROUTER_TOKEN_AUDIENCES", "api://a, b", "token_audiences", ("api://a", "b")),
+    ("ROUTER_TOKEN_SCOPES", "read,write", "token_scopes", ("read", "write")),
+    (
+        "ROUTER_ENTRA_AUTHORITY",
+        "https://login.microsoftonline.us",
+        "entra_authority",
+        "https://login.microsoftonline.us",
+    ),
+    ("ROUTER_KEY_VAULT_URL", "https://v.vault.azure.net", "key_vault_url", "https://v.vault.azure.net"),
+    ("ROUTER_SIGNING_KEYS_FILE", "a/keys.json", "signing_keys_file", Path("a/keys.json")),
     ("POSTGRES_DSN", "postgresql://x/y", "postgres_dsn", "postgresql://x/y"),
     ("POSTGRES_ENTRA_AUTH", "1", "postgres_entra", True),
     ("REDIS_URL", "redis://x", "redis_url", "redis://x"),
+    ("ROUTER_CACHE_REDIS_URL", "redis://y", "cache_redis_url", "redis://y"),
+    ("ROUTER_CACHE_KEY", f"{'A' * 43}=", "cache_key", f"{'A' * 43}="),
+    ("ROUTER_IDEMPOTENCY_WITHOUT_STORE", "run", "idempotency_without_store", "run"),
     ("AzureWebJobsStorage", "UseDevelopmentStorage=true", "storage_connection_string", "UseDevelopmentStorage=true"),
     ("AzureWebJobsStorage__accountName", "other", "storage_account", "other"),
     ("VERTEX_PROJECT", "p2", "vertex_project", "p2"),
@@ -84,6 +97,7 @@ TABLE = [
     ("ROUTER_REGISTRY_DIR", "a, b", "registry_directories", (Path("a"), Path("b"))),
     ("ROUTER_MAX_BODY_BYTES", "1024", "max_body_bytes", 1024),
     ("ROUTER_DEADLINE_S", "12.5", "deadline_s", 12.5),
+    ("ROUTER_HEARTBEAT_S", "5", "heartbeat_s", 5.0),
     (
         "ROUTER_CORS_ORIGINS",
         "https://a.example, http://[::1]:4280",
@@ -180,6 +194,22 @@ def test_production_may_reach_vertex_elsewhere_over_tls():
     assert settings.vertex_http_endpoint == "HTTPS://vertex.internal"
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ROUTER_AUTH": "entra"}, "ROUTER_AUTH=entra needs ROUTER_TENANT_ID and ROUTER_TOKEN_AUDIENCES"),
+        ({"ROUTER_ENTRA_AUTHORITY": "http://127.0.0.1:1"}, "ROUTER_ENTRA_AUTHORITY without TLS works only"),
+        ({"ROUTER_SIGNING_KEYS_FILE": "keys.json"}, "ROUTER_SIGNING_KEYS_FILE works only"),
+        (
+            {"ROUTER_SIGNING_KEYS_FILE": "keys.json", "ROUTER_KEY_VAULT_URL": "https://v.vault.azure.net"},
+            "set ROUTER_KEY_VAULT_URL or ROUTER_SIGNING_KEYS_FILE, not both",
+        ),
+    ],
+)
+def test_settings_of_identity_fit_each_other(changes, words):
+    assert words in refusal({**without(PRODUCTION, "ROUTER_TENANT_ID"), "ROUTER_TENANT_ID": "", **changes})
+
+
 def test_easy_auth_needs_to_know_whose_tokens_count():
     rule = "ROUTER_AUTH=easy_auth needs ROUTER_TENANT_ID"
     assert refusal(without(PRODUCTION, "ROUTER_TENANT_ID")) == rule
@@ -217,3 +247,8 @@ def test_other_programs_variables_are_nothing_to_us():
 def test_settings_do_not_change():
     with pytest.raises(ValueError, match="frozen"):
         Settings.from_env(PRODUCTION).auth = "development"
+
+
+def test_the_key_of_the_cache_is_32_bytes_in_base64_and_never_shown():
+    assert "ROUTER_CACHE_KEY" in refusal({**LOCAL, "ROUTER_CACHE_KEY": "c2hvcnQ="})
+    assert "A" * 43 not in repr(Settings.from_env({**LOCAL, "ROUTER_CACHE_KEY": f"{'A' * 43}="}))

@@ -5,14 +5,26 @@ from dataclasses import fields, replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from shared.domain.features import Category
+from shared.domain.forecasts import FORECAST_SCALE, QualityForecast
 from shared.domain.models import Registry
-from shared.domain.policy import Policy, RoutingConstraints, Weights
+from shared.domain.policy import (
+    CallerLimits,
+    Policy,
+    Preset,
+    QualityRules,
+    RoutingConstraints,
+    ServicePolicy,
+    UnknownTask,
+    Weights,
+)
 from shared.scoring.counterfactual import Change, turning_changes
 from shared.scoring.engine import Question
 from shared.scoring.receipt import Deliberation, deliberate
 from shared.scoring.snapshot import Signals
-from tests.receipt_strategies import deliberations
+from tests.receipt_strategies import deliberations, forecasts
 from tests.unit.routing_builders import deployment, features, model, no_limit, policy, registry, snapshot
 
 laws = settings(deadline=None, derandomize=True, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
@@ -28,9 +40,12 @@ def made(
     seen: Mapping[str, Signals] | None = None,
     draw: float = 0.0,
     complexity: float = 0.5,
+    forecast: QualityForecast | None = None,
+    category: Category = Category.MATH,
     **asked: object,
 ) -> Deliberation:
-    question = Question(features(complexity=complexity), RoutingConstraints(**asked), "svc")
+    read = features(complexity=complexity, category=category)
+    question = Question(read, RoutingConstraints(**asked), "svc", forecast=forecast)
     return deliberate(question, snapshot(shelf, rules, signals=seen), draw, no_limit)
 
 
@@ -56,13 +71,24 @@ def applied(deliberation: Deliberation, change: Change, part: float) -> str | No
     assert deliberation.decision is not None
     value = change.was + part * (change.becomes - change.was)
     question, world = deliberation.question, deliberation.snapshot
+    policy = world.policy
     if change.quantity == "complexity":
         question = replace(question, features=replace(question.features, complexity=value))
+    elif change.quantity == "familiarity":
+        assert question.forecast is not None
+        familiarity = round(value * FORECAST_SCALE)
+        question = replace(question, forecast=replace(question.forecast, familiarity=familiarity))
+    elif change.quantity == "forecast":
+        question = question if part < 1 else replace(question, forecast=None)
+    elif change.quantity == "category":
+        # A policy that does not mind an unknown category decides as if it were known, all else equal.
+        signs = policy.quality.unknown_by - ({UnknownTask.CATEGORY} if part == 1 else set())
+        policy = replace(policy, quality=replace(policy.quality, unknown_by=signs))
     else:
         factor = change.quantity.removeprefix("weight.")
         weights = with_share(deliberation.decision.weights, factor, value)
         question = replace(question, constraints=replace(question.constraints, weights=weights))
-    certain = replace(world, policy=replace(world.policy, temperature=0.0, exploration=0.0))
+    certain = replace(world, policy=replace(policy, temperature=0.0, exploration=0.0))
     limits = dict(deliberation.limits)
     again = deliberate(question, certain, 0.0, lambda _profile, where: limits.get(where.id))
     return None if again.decision is None else again.decision.chosen.deployment.id
@@ -103,6 +129,69 @@ def test_no_smaller_change_of_a_weight_or_of_complexity_is_missed(deliberation: 
             if least > 1e-4 and 0 <= becomes <= 1 and was < 1:
                 held = applied(deliberation, Change(quantity, None, was, becomes, 0, ""), 1.0)
                 assert held not in {None, *rivals(deliberation)}
+
+
+WARY = policy(quality=QualityRules(unknown_by=frozenset(UnknownTask)))
+
+
+@laws
+@given(forecasts(2), st.sampled_from(Preset), st.sampled_from([Category.MATH, Category.UNKNOWN]), st.floats(0, 1))
+def test_what_is_said_of_forecast_familiarity_and_category_is_so(
+    forecast: QualityForecast, preset: Preset, category: Category, complexity: float
+) -> None:
+    deliberation = made(rules=WARY, forecast=forecast, preset=preset, category=category, complexity=complexity)
+    told = {c.quantity: c for c in turning_changes(deliberation)}
+    for quantity in ("forecast", "familiarity", "category"):
+        if quantity in told:
+            assert applied(deliberation, told[quantity], 1.0) == told[quantity].winner
+        else:
+            ends = {"forecast": [(1.0, 0.0)], "familiarity": [(0.0, 0.0), (0.0, 1.0)], "category": [(0.0, 1.0)]}
+            for was, becomes in ends[quantity]:
+                untold = Change(quantity, None, was, becomes, 0.0, "")
+                assert applied(deliberation, untold, 1.0) == winner(deliberation)
+
+
+def test_a_strange_request_goes_to_the_best_model_until_it_is_familiar_enough() -> None:
+    forecast = QualityForecast("v", 1000, (8000, 9000), (500, 500))
+    deliberation = made(rules=WARY, forecast=forecast, preset=Preset.BALANCED)
+    assert winner(deliberation).startswith("strong")
+
+    change = change_of(deliberation, "familiarity")
+
+    assert (change.was, change.deployment) == (0.1, None)
+    assert 0.8 < change.becomes < 1.0
+    assert change.winner.startswith("cheap")
+    assert applied(deliberation, change, 0.99) == winner(deliberation)
+
+
+def test_a_forecast_that_made_the_choice_is_named() -> None:
+    forecast = QualityForecast("v", 10_000, (9500, 3000), (0, 0))
+    deliberation = made(forecast=forecast, preset=Preset.QUALITY, complexity=1.0)
+    assert winner(deliberation).startswith("cheap")
+    assert change_of(deliberation, "forecast") == Change("forecast", None, 1.0, 0.0, 1.0, "strong@europe-west4")
+
+
+def test_an_unknown_category_that_made_the_choice_is_named() -> None:
+    deliberation = made(category=Category.UNKNOWN, complexity=0.2)
+    assert winner(deliberation).startswith("strong")
+    assert change_of(deliberation, "category").winner.startswith("cheap")
+    assert not [c for c in turning_changes(made(complexity=0.2)) if c.quantity == "category"]
+
+
+def test_limits_on_callers_do_not_hide_what_other_weights_would_do() -> None:
+    strict = CallerLimits(presets=frozenset(), weights=False)
+    for rules in (policy(limits=strict), policy(services={"svc": ServicePolicy(limits=strict)})):
+        assert turning_changes(made(rules=rules)) == turning_changes(made())
+
+
+def test_balancing_among_equals_is_no_chance_that_hides_the_reasons() -> None:
+    shelf = registry(
+        (STRONG, deployment("strong")), (STRONG, deployment("strong", "us-central1")), (CHEAP, deployment("cheap"))
+    )
+    asked = Weights(0.9, 0.1, 0, 0, 0)
+    first, second = made(shelf, weights=asked, draw=0.0), made(shelf, weights=asked, draw=0.99)
+    assert winner(first) != winner(second)
+    assert turning_changes(first) == turning_changes(second) != ()
 
 
 def test_the_cheaper_models_rival_needs_more_weight_on_quality() -> None:

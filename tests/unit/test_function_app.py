@@ -2,7 +2,7 @@
 
 from functions.http import PREFIX, ROUTES
 from infra.local.hosting.routes import Route, RouteTable
-from shared.domain.identity import Permission
+from shared.domain.identity import Permission, SignedIn
 
 
 def table():
@@ -25,5 +25,11 @@ def test_every_path_finds_its_own_route():
 
 def test_names_are_unique_and_every_route_is_guarded_or_open_on_purpose():
     assert len({route.name for route in ROUTES}) == len(ROUTES)
-    assert {route.name for route in ROUTES if route.permission is None} == {"health", "health_ready"}
-    assert all(isinstance(route.permission, Permission | None) for route in ROUTES)
+    assert {route.name for route in ROUTES if route.permission is None} == {
+        "health",
+        "health_ready",
+        "login",
+        "refresh",
+        "jwks",
+    }
+    assert all(isinstance(route.permission, Permission | SignedIn | None) for route in ROUTES)

@@ -229,8 +229,8 @@ def test_answers_that_cannot_be_read(body: bytes):
 @pytest.mark.parametrize(
     ("error", "expected", "scope"),
     [
-        ("overloaded_error", ProviderUnavailable, RetryScope.OTHER_DEPLOYMENT),
-        ("rate_limit_error", ProviderRateLimited, RetryScope.OTHER_DEPLOYMENT),
+        ("overloaded_error", ProviderUnavailable, RetryScope.SAME),
+        ("rate_limit_error", ProviderRateLimited, RetryScope.SAME),
         ("api_error", ProviderUnavailable, RetryScope.SAME),
     ],
 )

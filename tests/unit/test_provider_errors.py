@@ -13,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
 from shared.domain.errors import (
+    ContentBlocked,
     ContextWindowExceeded,
     ProviderAuthError,
     ProviderBadResponse,
@@ -52,8 +53,8 @@ def status_details(*messages: Any) -> bytes:
         ("UNAUTHENTICATED", ProviderAuthError, RetryScope.OTHER_DEPLOYMENT),
         ("PERMISSION_DENIED", ProviderAuthError, RetryScope.OTHER_DEPLOYMENT),
         ("NOT_FOUND", ProviderNotFound, RetryScope.OTHER_DEPLOYMENT),
-        ("DEADLINE_EXCEEDED", ProviderTimeout, RetryScope.OTHER_DEPLOYMENT),
-        ("RESOURCE_EXHAUSTED", ProviderRateLimited, RetryScope.OTHER_DEPLOYMENT),
+        ("DEADLINE_EXCEEDED", ProviderTimeout, RetryScope.SAME),
+        ("RESOURCE_EXHAUSTED", ProviderRateLimited, RetryScope.SAME),
         ("UNAVAILABLE", ProviderUnavailable, RetryScope.SAME),
         ("INTERNAL", ProviderUnavailable, RetryScope.SAME),
         ("UNKNOWN", ProviderUnavailable, RetryScope.SAME),
@@ -99,6 +100,9 @@ def test_retry_info_comes_from_the_trailing_metadata():
     assert error.retry_after_s == 2.5
 
 
+RETRY_INFO_9_S = status_details(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=9)))
+
+
 @pytest.mark.parametrize(
     ("trailing", "expected"),
     [
@@ -106,6 +110,8 @@ def test_retry_info_comes_from_the_trailing_metadata():
         ((("grpc-status-details-bin", b"\xff\xff\xff"),), None),
         ((("grpc-status-details-bin", status_details()),), None),
         ((("retry-after", "7"),), 7.0),
+        ((("grpc-status-details-bin", RETRY_INFO_9_S), ("retry-after", "7")), 9.0),
+        ((("retry-after", "7"), ("grpc-status-details-bin", b"\xff\xff\xff")), 7.0),
     ],
 )
 def test_retry_info_is_optional(trailing: tuple[tuple[str, Any], ...], expected: float | None):
@@ -166,13 +172,17 @@ OPENAI = {
         (400, {"error": {"status": "INVALID_ARGUMENT"}}, ProviderRejected, RetryScope.OTHER_MODEL),
         (400, {"error": {"status": "FAILED_PRECONDITION"}}, ProviderRejected, RetryScope.OTHER_DEPLOYMENT),
         (400, OPENAI, ContextWindowExceeded, RetryScope.OTHER_MODEL),
+        (400, {"error": {"code": "content_filter"}}, ContentBlocked, RetryScope.OTHER_MODEL),
+        (400, {"error": {"type": "content_policy_violation", "code": 400}}, ContentBlocked, RetryScope.OTHER_MODEL),
+        (400, {"error": {"code": ["content_filter"]}}, ProviderRejected, RetryScope.OTHER_MODEL),
+        (503, {"error": {"code": "content_filter"}}, ProviderUnavailable, RetryScope.SAME),
         (400, {"object": "error", "message": "bad", "code": 40001}, ProviderRejected, RetryScope.OTHER_MODEL),
         (401, {}, ProviderAuthError, RetryScope.OTHER_DEPLOYMENT),
         (401, {"error": {"type": "invalid_request_error"}}, ProviderAuthError, RetryScope.OTHER_DEPLOYMENT),
         (402, {}, ProviderAuthError, RetryScope.OTHER_DEPLOYMENT),
         (403, [{"error": {"status": "PERMISSION_DENIED"}}], ProviderAuthError, RetryScope.OTHER_DEPLOYMENT),
         (404, {}, ProviderNotFound, RetryScope.OTHER_DEPLOYMENT),
-        (408, {}, ProviderTimeout, RetryScope.OTHER_DEPLOYMENT),
+        (408, {}, ProviderTimeout, RetryScope.SAME),
         (413, {"type": "error", "error": {"type": "request_too_large"}}, ProviderRejected, RetryScope.OTHER_MODEL),
         (
             422,
@@ -181,14 +191,14 @@ OPENAI = {
             RetryScope.OTHER_MODEL,
         ),
         (424, {}, ProviderRejected, RetryScope.OTHER_MODEL),
-        (429, GOOGLE, ProviderRateLimited, RetryScope.OTHER_DEPLOYMENT),
+        (429, GOOGLE, ProviderRateLimited, RetryScope.SAME),
         (499, {}, ProviderUnavailable, RetryScope.SAME),
         (500, {"type": "error", "error": {"type": "api_error"}}, ProviderUnavailable, RetryScope.SAME),
         (502, "<html>bad gateway</html>", ProviderUnavailable, RetryScope.SAME),
         (503, {}, ProviderUnavailable, RetryScope.SAME),
-        (504, {}, ProviderTimeout, RetryScope.OTHER_DEPLOYMENT),
-        (529, {"error": {"type": "overloaded_error"}}, ProviderUnavailable, RetryScope.OTHER_DEPLOYMENT),
-        (503, {"error": {"type": "overloaded_error"}}, ProviderUnavailable, RetryScope.OTHER_DEPLOYMENT),
+        (504, {}, ProviderTimeout, RetryScope.SAME),
+        (529, {"error": {"type": "overloaded_error"}}, ProviderUnavailable, RetryScope.SAME),
+        (503, {"error": {"type": "overloaded_error"}}, ProviderUnavailable, RetryScope.SAME),
     ],
 )
 def test_every_http_status_has_its_class(status: int, body: Any, expected: type[ProviderError], scope: RetryScope):
@@ -229,7 +239,8 @@ RETRY_BODY = json.dumps(
         ({"retry-after-ms": "1500", "retry-after": "9"}, b"", 1.5),
         ({"Retry-After": "soon"}, b"", None),
         ({}, RETRY_BODY, 12.5),
-        ({"Retry-After": "3"}, RETRY_BODY, 3.0),
+        ({"Retry-After": "3"}, RETRY_BODY, 12.5),
+        ({"Retry-After": "30"}, RETRY_BODY, 30.0),
         ({}, b"{}", None),
     ],
 )

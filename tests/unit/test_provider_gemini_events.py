@@ -101,6 +101,16 @@ def test_tool_calls_get_ids_and_whole_numbers():
     assert reply.native_finish_reason == "STOP"
 
 
+def test_only_the_first_call_is_told_when_tools_are_to_be_called_one_by_one():
+    state = GeminiState("r", one_call=True)
+    calls = [{"functionCall": {"name": name, "args": {}}} for name in ("first", "second")]
+    bodies = [candidate(*calls), {**candidate(calls[1], finishReason="STOP"), "usageMetadata": USAGE}]
+    events = [event for body in bodies for event in events_of(response(body), state)]
+    reply = fold([*events, *closing_events(state, streamed=True)])
+    assert [call.name for call in reply.tool_calls()] == ["first"]
+    assert reply.finish_reason is FinishReason.TOOL_CALLS
+
+
 def test_call_ids_differ_between_requests():
     ids = {GeminiState(f"0193a5b2-7c1e-7000-8000-00000000000{n}").next_call_id() for n in range(10)}
     assert len(ids) == 10

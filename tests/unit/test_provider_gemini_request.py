@@ -261,7 +261,6 @@ for _ in range(40):
     [
         (request(user("x", MediaPart(Modality.IMAGE, "image/gif", data=b"x"))), "messages[0].content[1]"),
         (request(user(MediaPart(Modality.DOCUMENT, "application/msword", data=b"x"))), "messages[0].content[0]"),
-        (request(tools=(WEATHER,), parallel_tool_calls=False), "parallel_tool_calls"),
         (request(sampling=Sampling(stop=("a", "b", "c", "d", "e", "f"))), "stop"),
         (request(sampling=Sampling(seed=2**31)), "seed"),
         (request(reasoning_effort=ReasoningEffort.NONE), "reasoning_effort"),

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from shared.config import REGISTRY_DIRECTORY
 from shared.domain.canonical import canonical
-from shared.domain.dataclass_json import to_values
+from shared.domain.dataclass_json import from_values, to_values
 from shared.domain.decisions import Candidate, Decision
 from shared.domain.features import AttachmentFeatures, RequestFeatures
+from shared.domain.forecasts import FORECAST_SCALE, QualityForecast
 from shared.domain.models import Registry
 from shared.domain.policy import Policy, RoutingConstraints
 from shared.domain.record_bounds import MAX_RECEIPT_BYTES
@@ -38,7 +39,7 @@ from shared.scoring.receipt import (
 from shared.scoring.snapshot import Signals, Snapshot
 from shared.services.receipts import fast_canonical
 from shared.stores.registry_files import load_policy, load_registry, parse_kept
-from tests.receipt_strategies import deliberations, questions, request_features, signals
+from tests.receipt_strategies import deliberations, forecasts, questions, request_features, signals
 from tests.unit.routing_builders import features, no_limit
 
 laws = settings(deadline=None, derandomize=True, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
@@ -83,15 +84,17 @@ def test_the_digest_is_taken_of_everything_that_the_decision_shows(made: Deliber
 
 def test_nothing_that_a_decision_depends_on_or_shows_is_left_out() -> None:
     """Whoever adds a field must decide whether receipts hold it, and then change this list."""
-    assert {f.name for f in fields(Question)} == {"features", "constraints", "service", "stream", "tags"}
+    assert {f.name for f in fields(Question)} == {
+        "features", "constraints", "service", "stream", "tags", "forecast",
+    }  # fmt: skip
     assert {f.name for f in fields(Snapshot)} == {"registry", "policy", "now", "signals", "columns"}
     assert {f.name for f in fields(Decision)} == {
         "chosen", "fallbacks", "candidates", "rejections", "weights", "features", "registry_version", "policy_version",
-        "rules", "effort",
+        "rules", "effort", "forecast",
     }  # fmt: skip
     assert {f.name for f in fields(Candidate)} == {
         "deployment", "profile", "factors", "score", "propensity", "expected_cost_usd", "worst_case_cost_usd",
-        "expected_latency_ms", "prompt_tokens", "max_output_tokens",
+        "expected_latency_ms", "prompt_tokens", "max_output_tokens", "quality_mean", "quality_std",
     }  # fmt: skip
 
 
@@ -122,12 +125,17 @@ def test_another_process_with_the_kept_configuration_comes_to_the_same(hash_seed
     worlds = [decided(Question(features(), RoutingConstraints(), "s"))]
 
     @settings(deadline=None, derandomize=True, max_examples=60, database=None)
-    @given(questions, st.dictionaries(st.sampled_from(ids), signals, max_size=8), st.floats(0, 1, exclude_max=True))
-    def collect(question: Question, seen: dict[str, Signals], draw: float) -> None:
+    @given(
+        questions,
+        st.dictionaries(st.sampled_from(ids), signals, max_size=8),
+        st.floats(0, 1, exclude_max=True),
+        st.none() | forecasts(len(registry.models)),
+    )
+    def collect(question: Question, seen: dict[str, Signals], draw: float, forecast: QualityForecast | None) -> None:
         now = datetime(2026, 11, 23, 12, tzinfo=UTC)
         # The generated names are not the shipped models'.
         asked = replace(question.constraints, allow_models=frozenset(), model=None)
-        question = replace(question, constraints=asked)
+        question = replace(question, constraints=asked, forecast=forecast)
         worlds.append(deliberate(question, Snapshot(registry, policy, now, seen), draw, no_limit))
 
     collect()
@@ -183,6 +191,31 @@ def test_an_ordinary_receipt_is_small_and_holds_no_defaults() -> None:
     text = receipt_text(decided(Question(features(), constraints=RoutingConstraints(), service="s")))
     assert len(text) < 1500
     assert '"constraints":{}' in text
+
+
+def test_a_forecast_of_200_models_adds_two_kilobytes_at_most() -> None:
+    question = Question(features(), constraints=RoutingConstraints(), service="s")
+    figures = tuple(range(FORECAST_SCALE - 200, FORECAST_SCALE))
+    foreseen = replace(question, forecast=QualityForecast("quality-v1", 9876, figures, figures))
+
+    plain, added = (len(canonical(to_values(q))) for q in (question, foreseen))
+
+    assert added - plain < 2100
+    assert from_values(Question, to_values(foreseen)) == foreseen
+
+
+def test_a_receipt_whose_forecast_was_altered_is_refused_or_cannot_be_decided() -> None:
+    registry, _ = shipped()
+    figures = (5000,) * len(registry.models)
+    question = Question(features(), RoutingConstraints(), "s", forecast=QualityForecast("v", 9000, figures, figures))
+    values = json.loads(receipt_text(decided(question)))
+    values["question"]["forecast"]["mean"].pop()
+    with pytest.raises(ValueError, match="standard deviations"):
+        read_receipt(values)
+
+    values["question"]["forecast"]["std"].pop()
+    with pytest.raises(ValueError, match="the registry has"):
+        replay(read_receipt(values), *shipped())
 
 
 def test_a_question_too_large_for_the_stores_leaves_its_digest() -> None:

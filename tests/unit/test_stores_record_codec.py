@@ -63,6 +63,8 @@ _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     Usage: usages,
     tuple[tuple[str, str], ...]: st.lists(st.tuples(texts, texts), max_size=5).map(tuple),
     tuple[AttemptRecord, ...]: st.lists(attempts, max_size=3).map(tuple),
+    # Made by the router itself (`shared.domain.budgets`), never by a caller.
+    tuple[str, ...]: st.lists(st.from_regex(r"[a-z0-9/~-]{1,60}", fullmatch=True), max_size=3).map(tuple),
 }
 records = st.builds(RequestRecord, **{f.name: _BY_TYPE[f.type] for f in fields(RequestRecord)})
 well_made = records.flatmap(lambda made: st.uuids().map(lambda key: replace(made, id=str(key))))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import uvloop
 
-from infra.local.simulator import grpc_server, http_server
+from infra.local.simulator import grpc_server, http_server, minilm
+from infra.local.simulator.embedding import HashedVectors, Vectors
 from infra.local.simulator.engine import Engine
 from infra.local.simulator.profiles import Profiles
 
@@ -24,6 +25,12 @@ def _arguments(values: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="of answers, latencies and drawn faults (default 7, or the file's)")
     parser.add_argument("--config", type=Path, help="TOML laid over the shipped profiles; may hold seed and [[faults]]")
     parser.add_argument("--time-scale", type=float, help="multiplies every delay; 0 disables them")
+    parser.add_argument(
+        "--embeddings",
+        choices=("auto", "hashed", "minilm"),
+        default="auto",
+        help="where vectors come from; auto takes all-MiniLM-L6-v2 where its package is installed",
+    )
     return parser.parse_args(values)
 
 
@@ -41,9 +48,18 @@ def build(arguments: argparse.Namespace) -> Engine:
     seed = arguments.seed if arguments.seed is not None else settings.get("seed", _DEFAULT_SEED)
     if not isinstance(seed, int):
         raise ValueError("seed must be a whole number")  # noqa: TRY004 - a file's content, not a caller's type
-    engine = Engine(profiles, seed=seed)
+    engine = Engine(profiles, seed=seed, vectors=_vectors(arguments.embeddings))
     engine.faults.replace(settings.get("faults", []))
     return engine
+
+
+def _vectors(wanted: str) -> Vectors:
+    folder = None if wanted == "hashed" else minilm.installed()
+    if folder is None:
+        if wanted == "minilm":
+            raise ValueError(f"--embeddings minilm needs the package {minilm.PACKAGE}")
+        return HashedVectors()
+    return minilm.MiniLmVectors(folder)
 
 
 async def _run(engine: Engine, host: str, grpc_port: int, http_port: int) -> None:

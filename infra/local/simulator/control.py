@@ -45,8 +45,14 @@ class Control:
         if method != "GET":
             return None
         models = sorted(profile.key for profile in self._engine.profiles)
-        scale = self._engine.profiles.time_scale
-        return {"status": "ok", "simulator": True, "seed": self._engine.seed, "time_scale": scale, "models": models}
+        return {
+            "status": "ok",
+            "simulator": True,
+            "seed": self._engine.seed,
+            "time_scale": self._engine.profiles.time_scale,
+            "embeddings": self._engine.vectors.name,
+            "models": models,
+        }
 
     def _faults(self, method: str, _query: str, body: bytes) -> dict[str, Any] | None:
         if method == "PUT":

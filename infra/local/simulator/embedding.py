@@ -1,9 +1,14 @@
-"""Embeddings without a model: hashed words, word pairs and letter triples, so that like texts have like vectors."""
+"""Vectors of texts: what they come from, and a way to make them without a model.
+
+Without one, words, word pairs and letter triples are hashed, so that like texts have like vectors.
+"""
 
 import hashlib
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +26,34 @@ _STOP_WORDS = frozenset(
 )
 
 
+Vector = npt.NDArray[np.float64]
+
+
+class Vectors(Protocol):
+    """A source of vectors."""
+
+    @property
+    def name(self) -> str:
+        """What the vectors are, for people: answers and the health page say it."""
+        ...
+
+    def of(self, texts: Sequence[str], dimensions: int) -> list[Vector]:
+        """A unit vector for each text; the same text always has the same. May take long: call it in a thread."""
+        ...
+
+
+class HashedVectors:
+    """Vectors by hashing, which know words but no meaning."""
+
+    name = "hashed words, no model"
+
+    def of(self, texts: Sequence[str], dimensions: int) -> list[Vector]:
+        """A unit vector for each text."""
+        return [embed(text, dimensions) for text in texts]
+
+
 @lru_cache(maxsize=4_096)
-def embed(text: str, dimensions: int) -> npt.NDArray[np.float64]:
+def embed(text: str, dimensions: int) -> Vector:
     """A unit vector for a text; the same text always gives the same vector, of unit length at every dimension.
 
     Args:

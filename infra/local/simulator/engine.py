@@ -10,6 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from infra.local.simulator import faults
 from infra.local.simulator.ask import Ask
 from infra.local.simulator.calls import Call, CallLog
+from infra.local.simulator.embedding import HashedVectors, Vectors
 from infra.local.simulator.plan import Plan, PromptTokens, make_plan, measure
 from infra.local.simulator.problems import Problem, unknown_model
 from infra.local.simulator.profiles import Profile, Profiles
@@ -95,11 +96,13 @@ class Engine:
     Args:
         profiles: models and endpoints.
         seed: of every draw.
+        vectors: where embeddings come from.
     """
 
-    def __init__(self, profiles: Profiles, *, seed: int) -> None:
+    def __init__(self, profiles: Profiles, *, seed: int, vectors: Vectors | None = None) -> None:
         self.profiles = profiles
         self.seed = seed
+        self.vectors = vectors or HashedVectors()
         self.faults = faults.FaultTable(seed)
         self.calls = CallLog()
         self.prompt_cache = PromptCache()

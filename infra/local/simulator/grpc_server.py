@@ -1,5 +1,6 @@
 """PredictionService and LlmUtilityService of google.cloud.aiplatform.v1, over gRPC."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -149,7 +150,9 @@ class _Service:
                 profile = self._embedder(target)
                 texts = embeddings.read_predict(instances, parameters, profile)
                 self._engine.refuse(call)
-                embeddings.add_predictions(response, embeddings.compute(texts, profile))
+                embedded = await asyncio.to_thread(embeddings.compute, texts, profile, self._engine.vectors)
+                embeddings.add_predictions(response, embedded)
+                response.model_display_name = f"simulated: {self._engine.vectors.name}"
                 await self._engine.wait(call, profile.ttft_p50_ms / 1000)
                 return response
             predictions = await predict_on_endpoint(self._engine, call, target, instances, parameters)
@@ -166,7 +169,7 @@ class _Service:
             profile = self._embedder(target)
             texts = embeddings.read_content(request, profile)
             self._engine.refuse(call)
-            embedded = embeddings.compute(texts, profile)[0]
+            (embedded,) = await asyncio.to_thread(embeddings.compute, texts, profile, self._engine.vectors)
             await self._engine.wait(call, profile.ttft_p50_ms / 1000)
             response = protos.EmbedContentResponse(truncated=embedded.truncated)
             response.embedding.values.extend(embedded.vector.tolist())

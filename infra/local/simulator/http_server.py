@@ -187,7 +187,7 @@ class _Handler:
             profile = self._embedder(self._maas(target, call.model))
             texts = embeddings.read_openai(document, profile)
             self._engine.refuse(call)
-            embedded = embeddings.compute(texts, profile)
+            embedded = await asyncio.to_thread(embeddings.compute, texts, profile, self._engine.vectors)
             await self._engine.wait(call, profile.ttft_p50_ms / 1000)
             return embeddings.openai_body(
                 embedded, f"{profile.id}-simulated", str(document.get("encoding_format", "float"))
@@ -200,17 +200,17 @@ class _Handler:
             raise Problem(400, "instances: a list is required.", platform=True)
         parameters = document.get("parameters")
         predictions: Any
+        name = "simulated"
         if target.endpoint:
             predictions = await predict_on_endpoint(self._engine, call, target, instances, parameters)
         else:
             profile = self._embedder(self._engine.model(target))
             texts = embeddings.read_predict(instances, parameters, profile)
             self._engine.refuse(call)
-            predictions = embeddings.predictions(embeddings.compute(texts, profile))
+            embedded = await asyncio.to_thread(embeddings.compute, texts, profile, self._engine.vectors)
+            predictions, name = embeddings.predictions(embedded), f"simulated: {self._engine.vectors.name}"
             await self._engine.wait(call, profile.ttft_p50_ms / 1000)
-        return raw.dump_json(
-            {"predictions": predictions, "deployedModelId": "simulated", "modelDisplayName": "simulated"}
-        )
+        return raw.dump_json({"predictions": predictions, "deployedModelId": "simulated", "modelDisplayName": name})
 
     def _maas(self, target: Target, model: str) -> Profile:
         publisher, _, name = model.partition("/")

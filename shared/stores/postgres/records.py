@@ -96,6 +96,7 @@ class PostgresRecordStore:
             attempts = [AttemptRecord(**_values(AttemptRecord, attempt)) for attempt in await cursor.fetchall()]
         record["id"] = str(record["id"])
         record["status"] = RequestStatus(record["status"])
+        record["budget_accounts"] = tuple(row[-2])
         return RequestRecord(**record, tags=tuple(sorted(row[-1].items())), attempts=tuple(attempts))
 
 
@@ -148,8 +149,8 @@ _INSERT = (
         WITH incoming AS MATERIALIZED (
             SELECT * FROM jsonb_to_recordset(%s::jsonb) AS incoming({incoming})
         ), inserted AS (
-            INSERT INTO requests ({columns}, tags)
-            SELECT {fields}, {usage},
+            INSERT INTO requests ({columns}, budget_accounts, tags)
+            SELECT {fields}, {usage}, coalesce(budget_accounts, '[]'),
                    (SELECT coalesce(jsonb_object_agg(tag->>0, tag->>1), '{{}}') FROM jsonb_array_elements(tags) AS tag)
             FROM incoming
             ON CONFLICT (id, start_time) DO NOTHING
@@ -175,7 +176,7 @@ _INSERT = (
         SELECT (SELECT count(*) FROM inserted), (SELECT * FROM chained)
     """)
     .format(
-        incoming=_incoming(RequestRecord, "usage jsonb, tags jsonb, attempts jsonb, receipt text"),
+        incoming=_incoming(RequestRecord, "usage jsonb, tags jsonb, attempts jsonb, budget_accounts jsonb, receipt text"),
         columns=_names(_columns(RequestRecord)),
         fields=_names(_plain_fields(RequestRecord), "incoming"),
         usage=_usage_of("incoming"),
@@ -189,7 +190,7 @@ _INSERT = (
 """Attempts and receipts follow only the requests that were new: those of the others are there already. Chains are
 locked when all requests are in, so a writer that waits for another's request holds no chain."""
 _SELECT_REQUEST = (
-    sql.SQL("SELECT {}, tags FROM requests WHERE id = %s AND tenant_id = %s")
+    sql.SQL("SELECT {}, budget_accounts, tags FROM requests WHERE id = %s AND tenant_id = %s")
     .format(_names(_columns(RequestRecord)))
     .as_bytes()
 )

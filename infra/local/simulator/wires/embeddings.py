@@ -11,7 +11,7 @@ import orjson
 from google.protobuf import struct_pb2
 
 from infra.local.simulator.ask import CHARS_PER_TOKEN, count_tokens
-from infra.local.simulator.embedding import embed
+from infra.local.simulator.embedding import HashedVectors, Vectors
 from infra.local.simulator.problems import Problem, invalid
 from infra.local.simulator.profiles import Profile
 
@@ -83,21 +83,26 @@ def read_content(request: Any, profile: Profile) -> Texts:
     return _checked([text], wanted, auto_truncate=truncate, profile=profile)
 
 
-def compute(texts: Texts, profile: Profile) -> list[Embedded]:
+def compute(texts: Texts, profile: Profile, vectors: Vectors | None = None) -> list[Embedded]:
     """Embed.
+
+    Args:
+        texts: what is asked for.
+        profile: the model that is asked.
+        vectors: where vectors come from; by hashing when nothing is given.
 
     Raises:
         Problem: 400, a text is too long and must not be truncated.
     """
-    result = []
-    for text in texts.texts:
-        tokens = count_tokens(text)
-        truncated = tokens > profile.context_tokens
-        if truncated and not texts.auto_truncate:
+    counts = [count_tokens(text) for text in texts.texts]
+    for tokens in counts:
+        if tokens > profile.context_tokens and not texts.auto_truncate:
             raise invalid(f"The input token count is {tokens} but the model supports up to {profile.context_tokens}.")
-        kept = text[: profile.context_tokens * CHARS_PER_TOKEN]
-        result.append(Embedded(embed(kept, texts.dimensions), min(tokens, profile.context_tokens), truncated))
-    return result
+    kept = [text[: profile.context_tokens * CHARS_PER_TOKEN] for text in texts.texts]
+    return [
+        Embedded(vector, min(tokens, profile.context_tokens), tokens > profile.context_tokens)
+        for vector, tokens in zip((vectors or HashedVectors()).of(kept, texts.dimensions), counts, strict=True)
+    ]
 
 
 def predictions(embedded: list[Embedded]) -> list[dict[str, Any]]:
