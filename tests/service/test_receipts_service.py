@@ -198,8 +198,8 @@ async def test_another_question_comes_out_otherwise_even_when_its_hash_was_made_
     world = World()
     await world.served()
     body = json.loads(world.rows[0].body)
-    tokens = body["decision"]["question"]["features"]["prompt_tokens"]
-    world.tamper(1, **_forged(world.rows[0], f'"prompt_tokens":{tokens}', '"prompt_tokens":90000'))
+    tokens = body["decision"]["question"]["features"]["expected_output_tokens"]
+    world.tamper(1, **_forged(world.rows[0], f'"expected_output_tokens":{tokens}', '"expected_output_tokens":90000'))
 
     verification = await world.receipts.verify(rid(1), tenant_id=TENANT)
 
