@@ -57,8 +57,14 @@ format: setup-python ## format the code and fix what ruff can fix safely
 	@$(RUN) ruff format
 
 .PHONY: eval-analysis
-eval-analysis: setup-python ## measure how well requests are read: precision, recall and F1 per class, and CPU time
+eval-analysis: setup-python ## measure how well requests are read: figures per class, token estimates, and CPU time
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests.evals.analysis_report
+	@$(RUN) tests.evals.token_estimates
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests.bench.analysis_cost
+
+.PHONY: eval-security
+eval-security: setup-python ## measure how well sensitive content and attacks are found: precision and recall by kind
+	@$(RUN) tests.evals.security_report
 
 .PHONY: eval-routing
 eval-routing: setup-python ## measure routing quality on labelled sets: make eval-routing DATA=path/to/routing

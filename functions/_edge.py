@@ -18,6 +18,7 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
 from functions import _auditing as auditing
+from functions import _watching as watching
 from functions._failures import JSON, failure
 from functions._headers import SECURITY_HEADERS, common_headers, limit_headers
 from functions._streams import EventStream
@@ -51,7 +52,7 @@ class AuditDetail:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a handler answers: a JSON value, or a stream of server-sent events."""
+    """What a handler answers: a JSON value, bytes of a media type, or a stream of server-sent events."""
 
     body: Any = None
     events: AsyncIterator[bytes] | None = None
@@ -60,6 +61,8 @@ class Reply:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     audit: AuditDetail = AuditDetail()
+    media_type: str | None = None
+    """Of a body that is bytes; None: the body is a JSON value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,14 @@ async def _handle(
             principal=principal,
             ticket=ticket,
         )
-        return await (route.handler(call) if route.audited is None else _audited(route.audited, route, call))
+        try:
+            return await (route.handler(call) if route.audited is None else _audited(route.audited, route, call))
+        except errors.RouterError as error:
+            resource = f"{route.method} {route.path}"
+            watching.notice(
+                container, req.headers, error, resource=resource, request_id=request_id, principal=principal
+            )
+            raise
 
 
 @contextlib.asynccontextmanager
@@ -247,7 +257,12 @@ async def _principal(route: Route, req: Request, container: Container, request_i
                 error=error,
             )
             container.audit.note(refusal)
+            watching.notice(
+                container, req.headers, error, resource=refusal.resource, request_id=request_id, principal=principal
+            )
         raise
+    if route.permission is not None:
+        watching.sight(container, req.headers, principal)
     return principal
 
 
@@ -332,4 +347,5 @@ def _success(reply: Reply, common: Mapping[str, str]) -> Response:
         stream = EventStream(reply.events, status_code=reply.status, media_type=_EVENTS, headers=headers)
         stream.on_close = reply.on_close
         return stream
-    return Response(orjson.dumps(reply.body), status_code=reply.status, media_type=JSON, headers=headers)
+    body = orjson.dumps(reply.body) if reply.media_type is None else reply.body
+    return Response(body, status_code=reply.status, media_type=reply.media_type or JSON, headers=headers)

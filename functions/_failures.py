@@ -17,6 +17,7 @@ STATUSES: dict[type[errors.RouterError], tuple[int, str]] = {
     errors.MethodNotAllowed: (405, "invalid_request_error"),
     errors.Conflict: (409, "invalid_request_error"),
     errors.IdempotencyKeyReused: (422, "invalid_request_error"),
+    errors.ContentRefused: (422, "invalid_request_error"),
     errors.NoEligibleModel: (422, "invalid_request_error"),
     errors.RequestRejected: (400, "invalid_request_error"),
     errors.Unauthenticated: (401, "authentication_error"),

@@ -1,7 +1,7 @@
 """From an authenticated call to an order for the routing service, and from its outcome to response headers."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +11,7 @@ from functions._wire.to_domain import body_param, chat_request
 from shared.domain.caching import CacheMode
 from shared.domain.chat import ChatRequest
 from shared.domain.embeddings import EmbeddingRequest
-from shared.domain.errors import InvalidRequest, RouterError, UnsupportedFeature
+from shared.domain.errors import ContentRefused, InvalidRequest, RouterError, UnsupportedFeature
 from shared.domain.limits import Priority
 from shared.services.attempt_log import CascadeOutcome
 from shared.services.ledger_entry import Order
@@ -98,15 +98,25 @@ def _require_kind(call: Call, request: ChatRequest, model: str) -> None:
 
 
 @contextlib.contextmanager
-def fields_of(body: GenerationBody) -> Iterator[None]:
-    """Errors about the domain's request leave naming the body's fields."""
+def named_as(field_of: Callable[[str | None], str | None]) -> Iterator[None]:
+    """Errors about the domain's request leave naming the caller's fields."""
     try:
         yield
+    except ContentRefused as error:
+        raise error.named(lambda place: field_of(place) or place) from None
     except RouterError as error:
-        error.param = body_param(error.param, body)
-        if isinstance(body, ChatBody) and error.param in RouterOptions.model_fields:
-            error.param = f"router.{error.param}"
+        error.param = field_of(error.param)
         raise
+
+
+def fields_of(body: GenerationBody) -> contextlib.AbstractContextManager[None]:
+    """`named_as` for the body of chat completions and /route."""
+
+    def field_of(param: str | None) -> str | None:
+        field = body_param(param, body)
+        return f"router.{field}" if isinstance(body, ChatBody) and field in RouterOptions.model_fields else field
+
+    return named_as(field_of)
 
 
 def answer_headers(answer: Answer) -> dict[str, str]:

@@ -6,6 +6,7 @@ from functions._wire.analysis import (
     capabilities_body,
     contents_body,
     family_tokens_body,
+    guard_body,
     needs_body,
     output_tokens_body,
     probabilities_body,
@@ -16,15 +17,16 @@ from functions._wire.parsing import parse
 from functions._wire.replies import analysis_body
 from functions._wire.to_domain import chat_request
 from shared.analysis.contents import contents_of
-from shared.analysis.features import analyse
 from shared.domain.chat import ChatRequest
-from shared.domain.features import CATEGORY_DESCRIPTIONS, RequestFeatures
+from shared.domain.features import CATEGORY_DESCRIPTIONS
 from shared.domain.security import SecurityLevel
+from shared.services.guarding import Reading
 
 
 async def analyze(call: Call) -> Reply:
     """The whole reading."""
-    request, features = _read(call)
+    request, reading = _read(call)
+    features = reading.features
     body = {
         "request_id": call.request_id,
         **analysis_body(features),
@@ -36,13 +38,14 @@ async def analyze(call: Call) -> Reply:
         "attachments": attachments_body(features),
         "required_capabilities": capabilities_body(features),
         "needs": needs_body(features),
+        "guard": guard_body(reading),
     }
     return Reply(body)
 
 
 async def classify(call: Call) -> Reply:
     """The category alone, with the probability of each."""
-    _, features = _read(call)
+    features = _read(call)[1].features
     body = {
         "request_id": call.request_id,
         "category": features.category.value,
@@ -58,8 +61,11 @@ async def categories(call: Call) -> Reply:
     return Reply({"categories": [{"id": c.value, "description": text} for c, text in CATEGORY_DESCRIPTIONS.items()]})
 
 
-def _read(call: Call) -> tuple[ChatRequest, RequestFeatures]:
+def _read(call: Call) -> tuple[ChatRequest, Reading]:
+    """The request, and what the guard reads of it for the caller's service; what it refuses is shown, not refused."""
     body = parse(call.body, AnalyzeBody)
     label = None if body.security_label is None else SecurityLevel.from_label(body.security_label)
-    request = chat_request(body, prompt=body.prompt, system=body.system)
-    return request, analyse(request, label=label)
+    reading = call.container.routing.guard.read(
+        chat_request(body, prompt=body.prompt, system=body.system), call.caller.service, label
+    )
+    return reading.request, reading

@@ -1,16 +1,15 @@
 """POST /responses: OpenAI's Responses API over the router, without anything kept between requests."""
 
-import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 from functions._edge import Call, Reply
-from functions._orders import answer_headers, order_of, stream_served_body
+from functions._orders import answer_headers, named_as, order_of, stream_served_body
 from functions._sse import streamed
 from functions._wire.parsing import parse
 from functions._wire.replies import served_body
 from functions._wire.responses_body import ResponsesBody
-from functions._wire.responses_input import ResponsesRequest, responses_request
+from functions._wire.responses_input import responses_request
 from functions._wire.responses_reply import ResponsesWriter, ended, frame
 from shared.domain.errors import RouterError
 from shared.services.walk import StreamedAnswer
@@ -33,11 +32,11 @@ async def responses(call: Call) -> Reply:
     )
     created = int(call.container.clock.now().timestamp())
     if not body.stream:
-        with _fields_of(read):
+        with named_as(read.param):
             whole = await call.container.routing.answer(order)
         about = frame(body, call.request_id, whole.record.model_used or body.model, created)
         return Reply(ended(about, whole.reply, served_body(whole.record)), headers=answer_headers(whole))
-    with _fields_of(read):
+    with named_as(read.param):
         answer = await call.container.routing.open_stream(order)
     about = frame(body, call.request_id, answer.served.profile.id, created)
     return streamed(answer, _ResponsesEvents(about, answer, call.request_id), call)
@@ -60,13 +59,3 @@ class _ResponsesEvents:
 
     def _served(self) -> dict[str, Any]:
         return stream_served_body(self._answer, self._request_id)
-
-
-@contextlib.contextmanager
-def _fields_of(read: ResponsesRequest) -> Iterator[None]:
-    """Errors about the domain's request leave naming the body's fields."""
-    try:
-        yield
-    except RouterError as error:
-        error.param = read.param(error.param)
-        raise

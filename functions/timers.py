@@ -54,3 +54,39 @@ async def reconcile_budgets(timer: func.TimerRequest) -> None:
     del timer
     async with job("reconcile_budgets") as container:
         await container.reconciler.reconcile_all()
+
+
+@blueprint.function_name("watch_threats")
+@blueprint.timer_trigger(arg_name="timer", schedule="45 */5 * * * *", use_monitor=True)
+async def watch_threats(timer: func.TimerRequest) -> None:
+    """Measure the rules over security events, sightings and usage, and tell what they found."""
+    del timer
+    async with job("watch_threats") as container:
+        await container.oversight.threats.look()
+
+
+@blueprint.function_name("erase_persons")
+@blueprint.timer_trigger(arg_name="timer", schedule="15 * * * * *", use_monitor=True)
+async def erase_persons(timer: func.TimerRequest) -> None:
+    """Go on with erasures that were ordered."""
+    del timer
+    async with job("erase_persons") as container:
+        await container.oversight.privacy.work()
+
+
+@blueprint.function_name("enforce_retention")
+@blueprint.timer_trigger(arg_name="timer", schedule="0 20 2 * * *", use_monitor=True)
+async def enforce_retention(timer: func.TimerRequest) -> None:
+    """Let go of what is older than its class is kept."""
+    del timer
+    async with job("enforce_retention") as container:
+        await container.oversight.retention.enforce()
+
+
+@blueprint.function_name("requeue_documents")
+@blueprint.timer_trigger(arg_name="timer", schedule="15 */2 * * * *", use_monitor=True)
+async def requeue_documents(timer: func.TimerRequest) -> None:
+    """Queue documents again whose message or worker was lost."""
+    del timer
+    async with job("requeue_documents") as container:
+        await container.ingestion.work.requeue_stuck()

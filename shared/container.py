@@ -10,15 +10,15 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from azure.core.credentials_async import AsyncTokenCredential
 from redis.asyncio import Redis
 
 from shared.config import Settings
-from shared.domain.errors import DependencyUnavailable
-from shared.domain.models import ProviderKind
+from shared.domain.errors import DependencyUnavailable, ModelNotFound
+from shared.domain.models import ProviderKind, Registry
 from shared.domain.policy import Policy
-from shared.learning.quality_model import QualityModel
 from shared.ports import (
     Authenticator,
     Clock,
@@ -35,6 +35,7 @@ from shared.providers.endpoints import CustomEndpointProvider, HuggingFaceProvid
 from shared.providers.endpoints_options import validate_options
 from shared.providers.gemini import GeminiProvider
 from shared.providers.openai_maas import OpenAiMaasProvider
+from shared.providers.parsing.sandbox import SandboxedParser
 from shared.providers.vertex_embedding import VertexEmbeddingProvider
 from shared.providers.vertex_grpc import VertexGrpc
 from shared.providers.vertex_http import VertexHttp
@@ -50,29 +51,48 @@ from shared.security.signing_keys import FileSigningKeys, KeyVaultSigningKeys
 from shared.services.attempts import Attempts
 from shared.services.audit import AuditTrail
 from shared.services.bookkeeping import Bookkeeper
+from shared.services.compliance import ComplianceReporter, Fact, encryption_facts
 from shared.services.configuration_keeping import ConfigurationKeeper
 from shared.services.deployment_health import DeploymentHealth
+from shared.services.erased_on_arrival import ErasedOnArrival
 from shared.services.forecasting import QualityForecaster
 from shared.services.idempotency import IdempotencyService
+from shared.services.ingestion import IngestionService
+from shared.services.ingestion_work import IngestionWork, Workshop
 from shared.services.limits import Limits
+from shared.services.oversight import Oversight
+from shared.services.personal_stores import AnswersOfPersons, AuditOfPersons, SessionsOfPersons
+from shared.services.privacy import PrivacyService
 from shared.services.readiness import ReadinessService
 from shared.services.receipts import ReceiptService
 from shared.services.reconciling import Reconciler
 from shared.services.recording import RecordWriter
+from shared.services.retention import Retention
 from shared.services.reuse import AnswerReuse, SentenceEncoder
 from shared.services.routing import RoutingService
+from shared.services.security_events import SecurityEventLog
 from shared.services.sessions import SessionService
 from shared.services.shelf import Shelf
+from shared.services.threats import ThreatWatch
 from shared.services.till import Till
 from shared.stores.audit import AUDIT_TABLE, TableAuditStore
+from shared.stores.blobs import INBOX_CONTAINER, INGESTION_CONTAINER, AzureBlobStore, open_container
+from shared.stores.ingestion_queue import INGESTION_QUEUE, StorageIngestionQueue
 from shared.stores.journal import FileJournal
 from shared.stores.login_guard import RedisLoginGuard
 from shared.stores.postgres.budgets import PostgresBudgetLedger
+from shared.stores.postgres.documents import PostgresDocumentStore
+from shared.stores.postgres.encryption import connection_encryption
+from shared.stores.postgres.erasures import PostgresErasures
 from shared.stores.postgres.maintenance import PostgresMaintenance
-from shared.stores.postgres.pool import PostgresPool, entra_password
+from shared.stores.postgres.personal import PostgresEventsOfPersons, PostgresLedgerOfPersons
+from shared.stores.postgres.pool import PasswordSource, PostgresPool, entra_password
 from shared.stores.postgres.probe import PostgresProbe
 from shared.stores.postgres.receipts import PostgresConfigurationArchive, PostgresReceiptStore
 from shared.stores.postgres.records import PostgresRecordStore
+from shared.stores.postgres.retention import PostgresRetention
+from shared.stores.postgres.security_events import PostgresSecurityEvents
+from shared.stores.postgres.threats import PostgresThreats
 from shared.stores.quality_artefact import load_quality_model
 from shared.stores.queue_spill import REQUEST_LOG_QUEUE, QueueProbe, StorageQueueSpill, open_queue
 from shared.stores.redis import RedisProbe, connect_redis
@@ -108,6 +128,14 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Ingestion:
+    """Documents: `desk` takes them in, `work` does what the queue says."""
+
+    desk: IngestionService
+    work: IngestionWork
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     """What the edge works with."""
 
@@ -131,6 +159,8 @@ class Container:
     limits: Limits
     till: Till
     reconciler: Reconciler
+    oversight: Oversight
+    ingestion: Ingestion
     close: Callable[[], Awaitable[None]]
 
 
@@ -184,7 +214,8 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
     journal = FileJournal(settings.journal_directory or Path(tempfile.gettempdir()) / "llm-router-journal")
     closing.callback(journal.close)
     counts = _counting(redis, pool, lambda: shelf.policy, clock, telemetry, closing)
-    ledger = PostgresRecordStore(pool, writer=ids.request_id())
+    erasures = PostgresErasures(pool)
+    ledger = ErasedOnArrival(PostgresRecordStore(pool, writer=ids.request_id()), erasures, clock, telemetry)
     records = RecordWriter(ledger, spill, journal, telemetry, counts.books)
     archive = PostgresConfigurationArchive(pool)
     keeper = ConfigurationKeeper(archive, telemetry)
@@ -192,7 +223,9 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
     health = DeploymentHealth(RedisHealthStore(redis), policy.health, clock, telemetry, rng, worker_id=ids.request_id())
     shelf = Shelf(registry, policy, health, clock, QualityForecaster(predictor))
     attempts = Attempts(providers, health, clock, telemetry, rng)
-    reuse = _reuse(settings, predictor, clock, telemetry, closing)
+    cache = _answer_cache(settings, clock, closing)
+    reuse = AnswerReuse(cache, clock, telemetry, SentenceEncoder.from_quality_model(predictor))
+    closing.push_async_callback(reuse.aclose)
     idempotency = IdempotencyService(
         RedisIdempotencyStore(redis, clock),
         clock,
@@ -201,24 +234,16 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
     )
     routing = RoutingService(shelf, attempts, providers, records, clock, telemetry, rng, keeper, reuse, counts.till)
     vectors = Shelf(*embedding_part(registry, policy), health, clock)
-    embeddings = RoutingService(
-        vectors, attempts, providers, records, clock, telemetry, rng, keeper, till=counts.till
-    )
+    embeddings = RoutingService(vectors, attempts, providers, records, clock, telemetry, rng, keeper, till=counts.till)
     probes = (PostgresProbe(pool), RedisProbe(redis), QueueProbe(spill))
-    table = functools.partial(
-        open_table,
-        connection_string=settings.storage_connection_string,
-        account_name=settings.storage_account,
-        credential=entra,
-    )
-    trails = TableAuditStore(table(AUDIT_TABLE))
-    closing.push_async_callback(trails.aclose)
+    trails, families = _tables(settings, entra, closing)
     audit = AuditTrail(trails, clock, telemetry, writer=ids.request_id())
     closing.push_async_callback(audit.aclose)
-    families = TableSessionFamilies(table(SESSIONS_TABLE))
-    closing.push_async_callback(families.aclose)
     tokens, tenant_tokens = _session_tokens(settings, entra, clock, closing), _entra_tokens(settings, clock)
     sessions = _sessions(settings, tokens, tenant_tokens, families, RedisLoginGuard(redis), clock, telemetry)
+    oversight = _oversight(
+        settings, pool, trails, families, cache, erasures, audit, shelf, clock, ids, telemetry, closing
+    )
     health.start()
     closing.push_async_callback(health.aclose)
     records.start()
@@ -246,8 +271,63 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
         limits=counts.limits,
         till=counts.till,
         reconciler=counts.reconciler,
+        oversight=oversight,
+        ingestion=_ingestion(settings, entra, password, embeddings, vectors, clock, ids, telemetry, closing),
         close=closing.aclose,
     )
+
+
+def _ingestion(
+    settings: Settings,
+    entra: AsyncTokenCredential | None,
+    password: PasswordSource | None,
+    embeddings: RoutingService,
+    vectors: Shelf,
+    clock: Clock,
+    ids: Ids,
+    telemetry: Telemetry,
+    closing: contextlib.AsyncExitStack,
+) -> Ingestion:
+    # A pool of its own: publishing a long document must not hold up the ledger.
+    pool = PostgresPool(
+        settings.postgres_dsn,
+        password_source=password,
+        application_name="llm-router-ingestion",
+        max_size=4,
+        statement_timeout_s=60.0,
+    )
+    closing.push_async_callback(pool.aclose)
+    storage: dict[str, Any] = {
+        "connection_string": settings.storage_connection_string,
+        "account_name": settings.storage_account,
+        "credential": entra,
+    }
+    blobs = AzureBlobStore(open_container(INGESTION_CONTAINER, **storage))
+    closing.push_async_callback(blobs.aclose)
+    inbox = AzureBlobStore(open_container(INBOX_CONTAINER, **storage))
+    closing.push_async_callback(inbox.aclose)
+    queue = StorageIngestionQueue(open_queue(INGESTION_QUEUE, **storage))
+    closing.push_async_callback(queue.aclose)
+    documents = PostgresDocumentStore(pool)
+    shop = Workshop(
+        documents=documents,
+        blobs=blobs,
+        queue=queue,
+        parser=SandboxedParser(telemetry),
+        embeddings=embeddings,
+        model=lambda: _usual_model(vectors.registry),
+        detection=lambda: vectors.policy.detection,
+    )
+    desk = IngestionService(documents, blobs, inbox, queue, ids, telemetry)
+    return Ingestion(desk, IngestionWork(shop, clock, ids, telemetry))
+
+
+def _usual_model(embeddings: Registry) -> str:
+    """The embedding model that is used where none is named."""
+    found = embeddings.resolve("auto")
+    if found is None:
+        raise ModelNotFound("the registry gives no embedding model the alias auto", param="model")
+    return found.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,22 +412,73 @@ def _tokens(settings: Settings, clock: Clock) -> TokenSource:
     )
 
 
-def _reuse(
-    settings: Settings,
-    predictor: QualityModel,
-    clock: Clock,
-    telemetry: Telemetry,
-    closing: contextlib.AsyncExitStack,
-) -> AnswerReuse:
+def _tables(
+    settings: Settings, entra: AsyncTokenCredential | None, closing: contextlib.AsyncExitStack
+) -> tuple[TableAuditStore, TableSessionFamilies]:
+    """The audit trail and the sessions."""
+    table = functools.partial(
+        open_table,
+        connection_string=settings.storage_connection_string,
+        account_name=settings.storage_account,
+        credential=entra,
+    )
+    trails, families = TableAuditStore(table(AUDIT_TABLE)), TableSessionFamilies(table(SESSIONS_TABLE))
+    closing.push_async_callback(trails.aclose)
+    closing.push_async_callback(families.aclose)
+    return trails, families
+
+
+def _answer_cache(settings: Settings, clock: Clock, closing: contextlib.AsyncExitStack) -> RedisAnswerCache:
     # A pool of its own: a large answer under way must not hold up limits and budgets.
     redis = connect_redis(settings.cache_redis_url or settings.redis_url, timeout_s=CACHE_TIMEOUT_S)
     closing.push_async_callback(redis.aclose)
     seal = None if settings.cache_key is None else Seal.from_setting(settings.cache_key)
-    reuse = AnswerReuse(
-        RedisAnswerCache(redis, clock, seal), clock, telemetry, SentenceEncoder.from_quality_model(predictor)
+    return RedisAnswerCache(redis, clock, seal)
+
+
+def _oversight(
+    settings: Settings,
+    pool: PostgresPool,
+    trails: TableAuditStore,
+    families: TableSessionFamilies,
+    cache: RedisAnswerCache,
+    erasures: PostgresErasures,
+    audit: AuditTrail,
+    shelf: Shelf,
+    clock: Clock,
+    ids: Ids,
+    telemetry: Telemetry,
+    closing: contextlib.AsyncExitStack,
+) -> Oversight:
+    """What watches, erases, retains and reports."""
+    events = PostgresSecurityEvents(pool)
+    threats = ThreatWatch(PostgresThreats(pool), events, lambda: shelf.policy, clock, telemetry)
+    stores = (
+        PostgresLedgerOfPersons(pool, clock),
+        PostgresEventsOfPersons(pool),
+        AuditOfPersons(trails, clock),
+        SessionsOfPersons(families),
+        AnswersOfPersons(cache),
     )
-    closing.push_async_callback(reuse.aclose)
-    return reuse
+    privacy = PrivacyService(stores, erasures, audit, clock, ids, telemetry)
+    retention = Retention(PostgresRetention(pool), trails, lambda: shelf.policy, clock, telemetry)
+
+    async def database() -> Fact:
+        tls = await connection_encryption(pool)
+        return Fact("postgresql in transit", tls or "no TLS", "asked now", tls is not None)
+
+    keys = "a file" if settings.signing_keys_file is not None else "Key Vault" if settings.key_vault_url else None
+    facts = encryption_facts(
+        redis_url=settings.redis_url,
+        storage=settings.storage_connection_string or "",
+        sealed_cache=settings.cache_key is not None,
+        plain_models=settings.vertex_grpc_endpoint is not None,
+        session_keys=keys,
+    )
+    compliance = ComplianceReporter(events, threats, audit, privacy, retention, clock, facts=facts, asked=(database,))
+    log = SecurityEventLog(events, clock, telemetry)
+    closing.push_async_callback(log.aclose)
+    return Oversight(log, threats, privacy, retention, compliance)
 
 
 def _session_tokens(

@@ -1,11 +1,15 @@
 """What POST /analyze shows beside the summary that decisions carry (`functions._wire.replies.analysis_body`)."""
 
+from collections import Counter
 from typing import Any
 
 from shared.analysis.contents import Contents, PartContent
+from shared.analysis.security import level_of
 from shared.domain.chat import Modality
 from shared.domain.features import RequestFeatures
 from shared.domain.models import Registry
+from shared.domain.security import INJECTION_KINDS
+from shared.services.guarding import Reading
 
 LONG_CONTEXT_TOKENS = 100_000
 """Prompts from here on are beyond the window, or the cheap price tier, of many models."""
@@ -34,6 +38,21 @@ def attachments_body(features: RequestFeatures) -> list[dict[str, Any]]:
         }
         for a in features.attachments
     ]
+
+
+def guard_body(reading: Reading) -> dict[str, Any]:
+    """What the policy would do with the request, and what it would do it for: kinds and counts."""
+    found = [f for f in reading.findings if f.kind not in INJECTION_KINDS]
+    action = "block" if reading.refusal is not None else "redact" if reading.redactions else "route"
+    return {
+        "action": action,
+        "code": None if reading.refusal is None else reading.refusal.code,
+        "found": dict(sorted(Counter(f.kind for f in found).items())),
+        "redacted": reading.redactions,
+        "level_before": level_of(found, None).label,
+        "level_after": reading.features.security_level.label,
+        "injection_score": round(reading.injection, 4),
+    }
 
 
 def needs_body(features: RequestFeatures) -> dict[str, bool]:

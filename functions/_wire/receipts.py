@@ -30,6 +30,7 @@ def receipt_body(again: Replay) -> dict[str, Any]:
         "decision": _decision(again.made),
         "nearest_changes": _changes(again.changes),
         "digest_matches": again.digest_matches,
+        "erased": again.erased,
         "reasons": list(again.reasons),
         "chain": {
             "id": row.chain,
@@ -49,6 +50,8 @@ def verification_body(verification: Verification) -> dict[str, Any]:
         "chain_intact": chain.intact,
         "broken_at": chain.broken_at,
         "checked": {"first": chain.first, "last": chain.last},
+        "erased": verification.erased,
+        "erased_rows": list(chain.erased),
         "reasons": list(verification.reasons),
     }
 

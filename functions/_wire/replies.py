@@ -12,6 +12,7 @@ from shared.domain.features import RequestFeatures
 from shared.domain.forecasts import FORECAST_SCALE, QualityForecast
 from shared.domain.records import AttemptRecord, RequestRecord
 from shared.domain.replies import ChatReply, FinishReason, StreamEvent, TextDelta, ThinkingDelta, ToolCallDelta, Usage
+from shared.domain.security import INJECTION_KINDS, Finding, injection_score
 
 _FINISH = {FinishReason.REFUSAL: "content_filter", FinishReason.ERROR: "stop"}
 """Reasons outside OpenAI's vocabulary, as its clients expect to read them."""
@@ -317,14 +318,23 @@ def analysis_body(features: RequestFeatures) -> dict[str, Any]:
         "complexity_level": features.complexity_level.value,
         "complexity_reasons": {reason.feature: round(reason.contribution, 4) for reason in features.reasons},
         "security_level": features.security_level.label,
-        "findings": [
-            {"kind": f.kind, "level": f.level.label, "location": f.location, "start": f.start, "end": f.end}
-            for f in features.findings
-        ],
+        "findings": [_finding(f) for f in features.findings if f.kind not in INJECTION_KINDS],
+        "injection": injection_body(features.findings),
         "prompt_tokens": features.prompt_tokens,
         "expected_output_tokens": features.expected_output_tokens,
         "modalities": sorted(m.value for m in features.modalities),
     }
+
+
+def injection_body(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Signs of an attack: how likely it is one, and where they stand."""
+    signs = [_finding(f) | {"strength": f.confidence} for f in findings if f.kind in INJECTION_KINDS]
+    return {"score": round(injection_score(findings), 4), "signals": signs}
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    f = finding
+    return {"kind": f.kind, "level": f.level.label, "location": f.location, "start": f.start, "end": f.end}
 
 
 _FACTORS = ("quality", "cost", "latency", "reliability", "load")

@@ -88,7 +88,7 @@ class ResponsesRequest:
             if not self.origins or place >= len(self.origins):
                 return "input"
             # Positions inside a turn are the body's own only where the turn is one message of the caller.
-            inside = turn[2] if self.request.messages[place].role is Role.USER else ""
+            inside = turn[2].replace(".parts[", ".content[") if self.request.messages[place].role is Role.USER else ""
             return f"input[{self.origins[place]}]{inside}"
         if param in RouterOptions.model_fields:
             return f"router.{param}"

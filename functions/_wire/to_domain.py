@@ -27,6 +27,8 @@ from shared.domain.chat import (
 from shared.domain.errors import InvalidRequest
 
 _TURN = re.compile(r"messages\[(\d+)\]")
+_PART = re.compile(r"\.parts\[(\d+)\]")
+_TOOL = re.compile(r"(tools\[\d+\])\.(description|parameters)")
 
 
 def chat_request(body: wire.GenerationBody, *, prompt: str | None = None, system: str | None = None) -> ChatRequest:
@@ -67,11 +69,39 @@ def body_param(param: str | None, body: wire.GenerationBody) -> str | None:
     """A field path of the domain as the caller's body has it: system messages count there, and not in the domain."""
     found = _TURN.match(param or "")
     if param is None or found is None:
-        return param
+        return None if param is None else _outer_param(param, body)
     turns = [i for i, message in enumerate(body.messages) if message.role not in {"system", "developer"}]
     turn = int(found[1])
-    # Beyond the body's own messages stands the turn made of `prompt`.
-    return f"messages[{turns[turn]}]{param[found.end() :]}" if turn < len(turns) else "prompt"
+    if turn >= len(turns):
+        return "prompt"  # beyond the body's own messages stands the turn made of it
+    inside = _PART.match(param, found.end())
+    if inside is None:
+        return f"messages[{turns[turn]}]{param[found.end() :]}"
+    return f"messages[{turns[turn]}].{_field_of_part(body.messages[turns[turn]], int(inside[1]))}"
+
+
+def _outer_param(param: str, body: wire.GenerationBody) -> str:
+    """The field of what stands outside the turns."""
+    if param == "system":
+        first = next((i for i, message in enumerate(body.messages) if message.role in {"system", "developer"}), None)
+        return param if first is None else f"messages[{first}].content"
+    if param == "response_format.schema":
+        return "response_format.json_schema.schema"
+    tool = _TOOL.fullmatch(param)
+    return param if tool is None else f"{tool[1]}.function.{tool[2]}"
+
+
+def _field_of_part(message: wire.ChatMessage, position: int) -> str:
+    """The field of a message that a part of its turn was made of, in the order of `_message`."""
+    thinking = len(message.thinking_blocks or ()) if message.role == "assistant" else 0
+    if position < thinking:
+        return f"thinking_blocks[{position}]"
+    position -= thinking
+    spoken = len(message.content) if isinstance(message.content, list) else int(bool(message.content))
+    if message.role == "assistant" and position >= spoken:
+        call = position - spoken
+        return f"tool_calls[{call}].function.arguments" if call < len(message.tool_calls or ()) else "refusal"
+    return f"content[{position}]" if isinstance(message.content, list) and message.role != "tool" else "content"
 
 
 def _message(message: wire.ChatMessage, where: str, call_names: dict[str, str]) -> Message:

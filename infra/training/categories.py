@@ -34,6 +34,8 @@ _SEED: Final = 20261123
 _COPIES: Final = {"en": 6, "cues": 2}
 _DEFAULT_COPIES: Final = 8
 _EPOCHS: Final = 8
+_DRAWS: Final = 3
+"""Of shapes, slots and materials around the same phrases; each gives a fit, and the weights are their mean."""
 _BATCH: Final = 128
 _RATE: Final = 0.02
 _HELD_OUT_IN: Final = 6
@@ -97,6 +99,13 @@ def fit(rows: Rows, epochs: int = _EPOCHS) -> Weights:
             weights[used] -= rate * corrected / (np.sqrt(square[used] / (1 - 0.999**step)) + 1e-8)
             bias -= rate * errors.sum(axis=0)
     return Weights(weights, bias)
+
+
+def fit_draws(draws: Sequence[Sequence[Example]]) -> Weights:
+    """The mean of one fit a draw: a linear model's mean is the mean of its logits, steadier than each."""
+    fitted = [fit(rows_of(made)) for made in draws]
+    matrix = np.asarray(sum(weights.matrix for weights in fitted) / len(fitted), np.float32)
+    return Weights(matrix, np.asarray(sum(weights.bias for weights in fitted) / len(fitted), np.float32))
 
 
 def _batches(order: npt.NDArray[np.intp]) -> Iterator[npt.NDArray[np.intp]]:
@@ -197,13 +206,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=TARGET, help="the artefact (default: %(default)s)")
     out = parser.parse_args(arguments).out
-    made = list(examples(_COPIES, _DEFAULT_COPIES, _SEED))
-    apart = rows_of([example for example in made if _held_out(example)])
-    judged = fit(rows_of([example for example in made if not _held_out(example)]))
+    draws = [list(examples(_COPIES, _DEFAULT_COPIES, _SEED + draw)) for draw in range(_DRAWS)]
+    apart = rows_of([example for example in draws[0] if _held_out(example)])
+    judged = fit_draws([[example for example in made if not _held_out(example)] for made in draws])
     logits = logits_of(apart, judged)
     temperature = temperature_of(logits, apart.classes)
-    sys.stdout.write(f"{len(made)} requests made\n{_report(logits, apart, temperature)}\n")
-    out.write_text(written(fit(rows_of(made)), temperature, data_digest()), encoding="utf-8")
+    sys.stdout.write(f"{sum(map(len, draws))} requests made\n{_report(logits, apart, temperature)}\n")
+    out.write_text(written(fit_draws(draws), temperature, data_digest()), encoding="utf-8")
     sys.stdout.write(f"{out.name}: {out.stat().st_size} bytes\n")
 
 

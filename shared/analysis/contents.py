@@ -135,14 +135,16 @@ def _media_kind(of: AttachmentFeatures) -> str:
 
 def _text_part(location: str, text: str, weights: dict[str, float]) -> tuple[PartContent, float]:
     stretches = stretches_of(text)
+    # One estimate a part, shared out by characters: a thousand short stretches would cost a thousand estimates.
+    per_char = estimate_tokens(text) / sum(stretch.end - stretch.start for stretch in stretches)
     kinds: Counter[str] = Counter()
     for stretch in stretches:
-        tokens = estimate_tokens(text[stretch.start : stretch.end])
-        kinds[stretch.kind] += tokens
-        weights[stretch.kind] += tokens
+        kinds[stretch.kind] += stretch.end - stretch.start
+    for kind, chars in kinds.items():
+        weights[kind] += chars * per_char
     kind = kinds.most_common(1)[0][0]
     largest = max((s for s in stretches if s.kind == kind), key=lambda s: s.end - s.start)
-    return PartContent(location, kind, largest.language, 0.0, stretches), float(sum(kinds.values()))
+    return PartContent(location, kind, largest.language, 0.0, stretches), per_char * sum(kinds.values())
 
 
 def stretches_of(text: str) -> tuple[Stretch, ...]:

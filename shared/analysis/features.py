@@ -1,19 +1,17 @@
 """The reading of a request: everything that eligibility and scoring may know of its content."""
 
-from collections.abc import Iterator
-
 from shared.analysis.answer_length import answer_length
 from shared.analysis.categories import Evidence, classify
 from shared.analysis.complexity import difficulty_of
+from shared.analysis.inspection import inspect
 from shared.analysis.media import attachment_features
-from shared.analysis.security import level_of, scan
+from shared.analysis.security import level_of
 from shared.analysis.text_kind import MATH, PROSE, UNDETERMINED, language_of, shape_of
-from shared.analysis.tokens import plain_text, prompt_estimates
+from shared.analysis.tokens import prompt_estimates
 from shared.analysis.wording import wording_of
 from shared.domain.chat import (
     ChatRequest,
     FormatKind,
-    MediaPart,
     Modality,
     Role,
     ToolCallPart,
@@ -21,7 +19,7 @@ from shared.domain.chat import (
     ToolResultPart,
 )
 from shared.domain.features import RequestFeatures
-from shared.domain.security import SecurityLevel
+from shared.domain.security import Finding, SecurityLevel
 
 SAMPLE_CHARS = 64 * 1024
 """Above this length, kind, language and category are read off the two ends; security and tokens never are."""
@@ -29,12 +27,15 @@ _INSTRUCTION_CHARS = 3 * 1024
 _MODALITY_ORDER = (Modality.VIDEO, Modality.AUDIO, Modality.DOCUMENT, Modality.IMAGE)
 
 
-def analyse(request: ChatRequest, *, label: SecurityLevel | None = None) -> RequestFeatures:
+def analyse(
+    request: ChatRequest, *, label: SecurityLevel | None = None, findings: tuple[Finding, ...] | None = None
+) -> RequestFeatures:
     """Read a request. Pure and deterministic; takes any text.
 
     Args:
         request: what is asked.
         label: level that the caller declares; it raises the level found, never lowers it.
+        findings: what `shared.analysis.inspection.inspect` found in it; None: it is looked for here.
     """
     sample = _ends(_all_prose(request), SAMPLE_CHARS)
     instruction = _instruction(request)
@@ -62,7 +63,7 @@ def analyse(request: ChatRequest, *, label: SecurityLevel | None = None) -> Requ
     tokens = estimates[0].text + estimates[0].media
     difficulty = difficulty_of(request, category, tokens, instruction, wording, has_code=shape.has_code)
     answer = answer_length(request, category, tokens, wording)
-    findings = tuple(finding for location, text in _texts(request) for finding in scan(text, location))
+    findings = inspect(request) if findings is None else findings
     media = request.media()
     modalities = frozenset({Modality.TEXT, *(part.modality for part in media)})
     return RequestFeatures(
@@ -92,23 +93,6 @@ def analyse(request: ChatRequest, *, label: SecurityLevel | None = None) -> Requ
         output_tokens_p10=answer.p10,
         output_tokens_p90=answer.p90,
     )
-
-
-def _texts(request: ChatRequest) -> Iterator[tuple[str, str]]:
-    """Every text of a request with its place: what is searched for sensitive content."""
-    yield "system", request.system
-    for index, tool in enumerate(request.tools):
-        yield f"tools[{index}].description", tool.description
-    for turn, message in enumerate(request.messages):
-        for position, part in enumerate(message.parts):
-            location = f"messages[{turn}].parts[{position}]"
-            match part:
-                case MediaPart():
-                    yield location, plain_text(part) or ""
-                case ToolCallPart():
-                    yield location, part.arguments_json
-                case _:
-                    yield location, part.text
 
 
 def _all_prose(request: ChatRequest) -> str:

@@ -63,6 +63,7 @@ _PHRASES: Final[Mapping[str, tuple[str, ...]]] = {
     "breadth": ("step by step", "in depth", "in-depth"),
 }  # fmt: skip
 DEEP: Final = frozenset({"proof", "concurrency", "attack"})
+_PHRASED: Final = tuple((phrase, theme) for theme, phrases in _PHRASES.items() for phrase in phrases)
 _THEME_OF: Final = {word: theme for theme, words in _WORDS.items() for word in words.split()}
 
 
@@ -70,5 +71,5 @@ def themes_in(wording: Wording) -> frozenset[str]:
     """The themes that an instruction names."""
     named = {_THEME_OF[word] for word in wording.vocabulary & _THEME_OF.keys()}
     text = wording.text
-    named |= {theme for theme, phrases in _PHRASES.items() if any(phrase in text for phrase in phrases)}
+    named.update([theme for phrase, theme in _PHRASED if phrase in text])
     return frozenset(named)

@@ -32,7 +32,7 @@ _SIGN_BIT: Final = np.uint32(1)
 
 Vector = npt.NDArray[np.float32]
 Sparse = tuple[npt.NDArray[np.intp], Vector]
-"""The dimensions that a text touches, ascending, and their values (0 where signs cancel)."""
+"""The dimensions that a text touches, ascending, and their values; those whose signs cancel are left out."""
 Hashed = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]
 """Hashes, and the place in the window where each n-gram begins."""
 
@@ -48,8 +48,9 @@ def text_vector(text: str) -> Sparse:
     hashes = np.concatenate([hashes for hashes, _ in hashed])
     weights = _near_an_end(np.concatenate([places for _, places in hashed]), len(window))
     buckets = hashes >> _BUCKET_SHIFT
-    used = np.unique(buckets)
-    found = np.bincount(buckets, np.where(hashes & _SIGN_BIT, -weights, weights), BUCKETS)[used]
+    found = np.bincount(buckets, np.where(hashes & _SIGN_BIT, -weights, weights), BUCKETS)
+    used = np.flatnonzero(found)
+    found = found[used]
     damped = np.sign(found) * np.sqrt(np.minimum(np.abs(found), 1))
     length = float(np.sqrt(damped @ damped))
     return used.astype(np.intp), (damped / np.sqrt(_USUAL_LENGTH * max(length, 1e-9))).astype(np.float32)
@@ -68,11 +69,11 @@ def _near_an_end(places: npt.NDArray[np.int64], length: int) -> Vector:
 
 
 def _hashed_words(window: str) -> Hashed:
-    found = [(match.group().encode("utf-8", "surrogatepass"), match.start()) for match in _WORD.finditer(window)]
-    words = [word for word, _ in found]
-    starts = [start for _, start in found]
+    found = list(_WORD.finditer(window))
+    words = [match[0].encode("utf-8", "surrogatepass") for match in found]
+    starts = [match.start() for match in found]
     last_line = window.rfind("\n") + 1
-    closing = [word for word, start in found if start >= last_line]
+    closing = [word for word, start in zip(words, starts, strict=True) if start >= last_line]
     keys = [b"w " + word for word in words]
     keys += [b"b " + first + b" " + second for first, second in pairwise(words)]
     keys += [b"o " + word for line in (words, closing) for word in line[:_OPENING_WORDS]]

@@ -4,6 +4,8 @@ import re
 from collections import Counter
 from typing import Final
 
+from shared.analysis.code_signs import CODE_SIGNS
+
 _FENCE: Final = re.compile(r"^[ \t]{0,8}```([\w+#-]{0,20})", re.MULTILINE)
 _SQL: Final = re.compile(
     r"\bselect\b[^;]{1,400}?\bfrom\b|\binsert into\b|\bcreate (?:table|view|index)\b|\bupdate \w{1,60} set\b"
@@ -24,6 +26,8 @@ _NOT_DATA: Final = frozenset({"html", "div", "document", "context", "passage", "
 _DATA_FORMATS: Final = frozenset({"json", "csv", "sql", "xml"})
 _QUOTED: Final = re.compile(r'"[^"\n]{0,200}"')
 _SEPARATORS: Final = ",\t;"
+_SIGNED_CHARS: Final = 1000
+"""Of code that are searched for a language's signs."""
 _LEAST_SEPARATORS: Final = 2
 _LEAST_LINES: Final = 3
 _MOST: Final = 0.6
@@ -35,37 +39,6 @@ _FENCE_NAMES: Final = {
     "tsx": "typescript", "c++": "cpp", "cs": "csharp", "c#": "csharp", "golang": "go", "rs": "rust", "rb": "ruby",
     "sh": "bash", "shell": "bash", "zsh": "bash", "kt": "kotlin", "yml": "yaml", "docker": "dockerfile",
 }  # fmt: skip
-_SIGNATURES: Final = tuple(
-    (language, re.compile(pattern, re.MULTILINE))
-    for language, pattern in (
-        ("html", r"<!DOCTYPE html|<html|<(?:div|body|head|span|p|a|ul|table)\b[^>\n]{0,200}>"),
-        ("php", r"<\?php|\$\w{1,60} = |\becho \$|->\w{1,60}\("),
-        ("dockerfile", r"^(?:FROM [\w./:-]+|RUN |COPY |ENTRYPOINT |CMD \[|WORKDIR )"),
-        ("rust", r"\bfn \w{1,60}|\blet mut |\bimpl\b|println!|\bVec<|&str|&mut |::new\("),
-        ("go", r"^package \w|^func |:= |\bfmt\.|\bchan \w|\bgo func|\bnil\b"),
-        ("csharp", r"^using [A-Z][\w.]{0,60};|\bnamespace \w|Console\.Write|\bstring\[\] "),
-        ("java", r"\bpublic (?:static |final |class |void |int )|System\.out\.|\bimport java|@Override|\bString\[\] "),
-        ("kotlin", r"\bfun \w{1,60}\(|\bval \w{1,60} ?[:=]|\bdata class |\bvar \w{1,60}: [A-Z]"),
-        ("swift", r"\bimport Foundation|\bfunc \w{1,60}\([^)\n]{0,200}\) -> [A-Z]|\blet \w{1,60} ?[:=]|\bguard let "),
-        ("typescript", r"\binterface \w{1,60} \{|: (?:string|number|boolean)\b|\bexport (?:type|interface|function)"),
-        ("javascript", r"\b(?:const|let|var) \w{1,60} ?=|=> ?[{(\w]|\bfunction\b ?\w{0,60}\(|console\.log|==="),
-        ("cpp", r"#include <(?:iostream|vector|string|map|memory|algorithm)>|\bstd::|\btemplate ?<|->\w{1,60}\("),
-        ("c", r"#include <\w{1,40}\.h>|\bint main\(|\bprintf\(|\bmalloc\(|\bchar \*|\bNULL\b|^int \*?\w"),
-        ("ruby", r"^[ \t]{0,40}+def \w{1,60}+[^:\n]{0,100}+$|^[ \t]{0,40}+end$|\bputs |\brequire '|@\w{1,60} = "),
-        ("bash", r"^#!/bin/(?:ba)?sh|^set -e|\$\{?\w{1,60}\}?\"|\b(?:fi|done|esac)$|\becho \"|; (?:then|do)$"),
-        ("r", r"<- (?:function|c\(|data|\w)|\blibrary\(|\bdata\.frame\("),
-        ("css", r"^[.#]?[\w-]{1,60}+(?:[ .:>][\w.#: >-]{0,80})? \{$|^[ \t]{0,40}+[a-z-]{2,30}+: [^;\n]{1,100}+;$"),
-        ("yaml", r"^[ \t]{0,40}+[\w.-]{1,60}+:(?: [^;{}\n]{1,200}+)?$|^[ \t]{0,40}+- [\w-]{1,60}+:"),
-        (
-            "python",
-            (
-                r"^[ \t]{0,40}+def \w{1,60}+\([^\n]{0,200}:|^(?:import|from) [\w.]{1,60}|\bself\.|\bprint\("
-                r"|^[ \t]{0,40}+(?:if|for|while|elif|with|try|except|class)\b[^\n{]{0,200}:$"
-            ),
-        ),
-    )
-)  # fmt: skip
-"""Few signs of each language; the language with most of them wins, the earlier at a tie."""
 
 
 def data_format_of(text: str, lines: list[str]) -> str | None:
@@ -165,7 +138,11 @@ def code_language(text: str) -> str | None:
     for fence in _FENCE.finditer(text):
         if fence[1]:
             return fence_language(fence[1])
-    scores = {language: sum(1 for _ in pattern.finditer(text)) for language, pattern in _SIGNATURES}
+    text = f"{text[:_SIGNED_CHARS]}\n"
+    scores = {
+        language: sum(1 for _ in pattern.finditer(text)) if any(needle in text for needle in needles) else 0
+        for language, needles, pattern in CODE_SIGNS
+    }
     if _is_sql(text) and not any(scores[language] > 1 for language in ("python", "java", "php", "csharp")):
         return "sql"
     best = max(scores, key=lambda language: scores[language])

@@ -32,6 +32,8 @@ _SCRIPTS: Final = (
 """In order: kana decides before Han, Ukrainian and Persian letters before the rest of their script."""
 _DECISIVE: Final = frozenset({"ja", "uk", "fa"})
 _SCRIPT_SHARE: Final = 0.15
+_SCRIPT_CHARS: Final = 1500
+"""Of each end that are looked at for scripts."""
 
 _CODE_LINE: Final = re.compile(
     r"\s{0,80}(?:(?:async )?def \w|class \w{1,80}[(:{]|import \w|from [\w.]{1,200} import |function\b|const \w|let \w"
@@ -54,9 +56,10 @@ _MIN_FORMULAS: Final = 2
 def language_of(text: str) -> str:
     """ISO 639-1 code of the language, or `UNDETERMINED`. A guess from scripts and stop words, never more."""
     if not text.isascii():
-        letters = max(1, sum(map(str.isalpha, text)))
+        ends = text if len(text) <= 2 * _SCRIPT_CHARS else text[:_SCRIPT_CHARS] + text[-_SCRIPT_CHARS:]
+        letters = max(1, sum(map(str.isalpha, ends)))
         for language, script in _SCRIPTS:
-            found = sum(1 for _ in script.finditer(text))
+            found = len(script.findall(ends))
             if found and (language in _DECISIVE or found >= _SCRIPT_SHARE * letters):
                 return language
     lowered = text[:2000].lower()

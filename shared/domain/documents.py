@@ -101,6 +101,46 @@ class Chunk:
     sha: str
     label: SecurityLevel = SecurityLevel.INTERNAL
 
+    @property
+    def full_text(self) -> str:
+        """What is embedded and searched: prefix and text."""
+        return f"{self.prefix}\n{self.text}" if self.prefix else self.text
+
+
+class DocumentUnreadable(Exception):
+    """A document cannot be taken as it is.
+
+    Args:
+        reason: what a person can do about it, in whole sentences; never quotes content.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class NeedsOcr(DocumentUnreadable):
+    """It holds pictures of text only.
+
+    Args:
+        reason: as above.
+        pages: how many, where that is known.
+    """
+
+    def __init__(self, reason: str, *, pages: int | None = None) -> None:
+        super().__init__(reason)
+        self.pages = pages
+
+
+@dataclass(frozen=True, slots=True)
+class IngestionTask:
+    """What the ingestion queue carries: a claim check for a version of a document, whose bytes wait under `blob`."""
+
+    tenant_id: str
+    document_id: str
+    version: int
+    blob: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class DocumentSource:
@@ -137,6 +177,9 @@ class Document:
         version: counts the ingestions; `live_version` is the one that is searched, None before the first is ready.
         reason: what went wrong, in words for the owner.
         chunks: of the live version.
+        service: who sent the newest version.
+        blob: where the newest version's bytes wait.
+        name: of the file that was sent.
     """
 
     id: str
@@ -160,6 +203,9 @@ class Document:
     reason: str = ""
     warnings: tuple[str, ...] = ()
     attempts: int = 0
+    service: str = ""
+    blob: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

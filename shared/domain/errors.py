@@ -11,7 +11,11 @@ RouterError
 │   ├── MethodNotAllowed
 │   ├── Conflict                    a key or version is used already, with other content
 │   │   └── IdempotencyKeyReused    the key came with another body before
+│   ├── ContentRefused              the policy does not let such content through
+│   │   ├── SensitiveContent        it holds what no model of this service may see
+│   │   └── InjectionSuspected      it looks like an attack
 │   └── NoEligibleModel             every candidate was dropped; the message counts the reasons
+│       └── ClearanceRefused        and what the request holds is one of the reasons
 ├── AccessRefused
 │   ├── Unauthenticated             no proof of who calls, or one that does not hold
 │   └── Forbidden                   known, but without the permission
@@ -33,7 +37,13 @@ RouterError
 └── InternalError                   a defect; the message never says more than the request id
 """
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from typing import Self
+
+_MAX_PLACES = 20
+"""Of refused content that a message lists."""
 
 
 class RetryScope(StrEnum):
@@ -136,8 +146,54 @@ class IdempotencyKeyReused(Conflict):
     code = "idempotency_key_reused"
 
 
+class ContentRefused(RequestRejected):
+    """The policy does not let such content through.
+
+    Attributes:
+        places: kind and field of everything that stands in the way; never a value.
+    """
+
+    code = "content_refused"
+    places: tuple[tuple[str, str], ...] = ()
+    _WORDS = "the policy refuses this content"
+
+    @classmethod
+    def at(cls, places: Sequence[tuple[str, str]]) -> Self:
+        """The refusal for what stands in these places; the first of them is its `param`."""
+        counted = Counter(places)
+        listed = [f"{kind} in {where}" + (f" ({n} times)" if n > 1 else "") for (kind, where), n in counted.items()]
+        more = f", and {len(listed) - _MAX_PLACES} more places" if len(listed) > _MAX_PLACES else ""
+        error = cls(f"{cls._WORDS}: {', '.join(listed[:_MAX_PLACES])}{more}", param=places[0][1])
+        error.places = tuple(places)
+        return error
+
+    def named(self, field_of: Callable[[str], str]) -> Self:
+        """The same refusal with the fields as the caller has them."""
+        return type(self).at([(kind, field_of(where)) for kind, where in self.places]) if self.places else self
+
+
+class SensitiveContent(ContentRefused):
+    """It holds what no model of this service may see."""
+
+    code = "sensitive_content"
+    _WORDS = "the policy keeps such content from every model"
+
+
+class InjectionSuspected(ContentRefused):
+    """It looks like an attempt to take over the model."""
+
+    code = "prompt_injection"
+    _WORDS = "the request looks like an attempt to take over the model"
+
+
 class NoEligibleModel(RequestRejected):
     """Every candidate was dropped by a hard constraint."""
+
+    code = "no_eligible_model"
+
+
+class ClearanceRefused(NoEligibleModel):
+    """What the request holds is above the clearance of a candidate that was dropped."""
 
     code = "no_eligible_model"
 

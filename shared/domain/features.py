@@ -40,6 +40,11 @@ FAMILY_OF_PUBLISHER: Mapping[str, TokenizerFamily] = {
 """By `ModelProfile.publisher`; any other publisher's models are counted as `GENERIC`."""
 
 
+def family_of(publisher: str) -> TokenizerFamily:
+    """The tokenizer family of a publisher's models."""
+    return FAMILY_OF_PUBLISHER.get(publisher, TokenizerFamily.GENERIC)
+
+
 @dataclass(frozen=True, slots=True)
 class TokenEstimate:
     """A prompt's tokens in one family, those of text and those of attachments apart: only the first are cut."""
@@ -182,7 +187,10 @@ class RequestFeatures:
 
         Where the analysis made none (older records), `prompt_tokens` stands for every family and is all text.
         """
-        family = FAMILY_OF_PUBLISHER.get(publisher, TokenizerFamily.GENERIC)
+        return self.estimate_in(family_of(publisher))
+
+    def estimate_in(self, family: TokenizerFamily) -> TokenEstimate:
+        """The estimate of a family; see `estimate_for`."""
         for estimate in self.token_estimates:
             if estimate.family is family:
                 return estimate

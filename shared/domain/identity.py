@@ -18,6 +18,8 @@ class Permission(StrEnum):
     CONFIG_WRITE = "config.write"
     ADMIN_READ = "admin.read"
     ADMIN_WRITE = "admin.write"
+    COMPLIANCE_WRITE = "compliance.write"
+    """Export and erasure of a person's data."""
 
 
 class SignedIn(Enum):

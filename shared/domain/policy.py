@@ -11,9 +11,11 @@ from shared.domain.health import HealthRules
 from shared.domain.identity import Principal
 from shared.domain.limits import Priority, RateLimit
 from shared.domain.resilience import CascadePolicy, HedgePolicy, RetryPolicy
+from shared.domain.retention import RetentionRules
 from shared.domain.rules import Rule
 from shared.domain.scopes import Subject
-from shared.domain.security import SecurityLevel
+from shared.domain.security import DetectionRules, GuardRules, SecurityLevel
+from shared.domain.security_events import DEFAULT_THREAT_RULES, ThreatRule
 from shared.domain.weights import Preset, Weights
 
 __all__ = [
@@ -64,6 +66,7 @@ class ServicePolicy:
         cache: how its answers are reused; None: never, nothing of them is kept.
         team: whose limits and budgets its requests count for; None leaves it to their tag ``team``.
         priority: of its requests in rate limits, unless they ask for less.
+        guard: what is done about sensitive content, attacks, and answers that tell too much.
     """
 
     allow_models: frozenset[str] = frozenset()
@@ -76,6 +79,7 @@ class ServicePolicy:
     cache: CachePolicy | None = None
     team: str | None = None
     priority: Priority = Priority.NORMAL
+    guard: GuardRules = field(default_factory=GuardRules)
 
 
 class UnknownTask(StrEnum):
@@ -158,6 +162,10 @@ class Policy:
     hedging: HedgePolicy = field(default_factory=HedgePolicy)
     cascade: CascadePolicy = field(default_factory=CascadePolicy)
     health: HealthRules = field(default_factory=HealthRules)
+    threats: tuple[ThreatRule, ...] = DEFAULT_THREAT_RULES
+    retention: RetentionRules = field(default_factory=RetentionRules)
+    detection: DetectionRules = field(default_factory=DetectionRules)
+    """What is looked for beside what is known, for all services."""
     document: str = field(default="", repr=False)
     """The canonical content that `version` is the hash of, so that a receipt of this version can always be repeated."""
 

@@ -1,15 +1,15 @@
 """Receipts in their chain: what is hashed, how rows hang together, and how a break is found.
 
 A row's body is canonical JSON that names its place (chain and sequence), the request, the decision's receipt and how
-the request ended; its hash is ``SHA-256(previous hash || body)``. A chain belongs to one writer and one month of
-request starts, so a month that leaves by retention takes whole chains with it. Sequences count from 1 without gaps; the
-first row follows 32 zero bytes. The chain's head is kept apart, so a row that is missing at the end shows too.
+the request ended; its hash is ``SHA-256(previous hash || SHA-256(body))``. A chain belongs to one writer and one month
+of request starts, so a month that leaves by retention takes whole chains with it. Sequences count from 1 without gaps;
+the first row follows 32 zero bytes. The chain's head is kept apart, so a row that is missing at the end shows too. A
+row that was erased keeps its hashes and has a tombstone for a body (`shared.domain.tombstones`).
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 

@@ -4,7 +4,49 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.domain.identity import RouterRole
+from shared.domain.errors import RateLimited, Unauthenticated
+from shared.domain.identity import Principal, RouterRole
+
+
+class LoginFailed(Unauthenticated):
+    """A sign-in was refused. The caller hears no more than that.
+
+    Args:
+        message: as the caller hears it.
+        account: what the sign-in named, for security events; empty where it named nothing.
+    """
+
+    def __init__(self, message: str, *, account: str = "") -> None:
+        super().__init__(message)
+        self.account = account
+
+
+class LoginLocked(RateLimited):
+    """A sign-in was not tried: too many failed.
+
+    Args:
+        account: what the sign-in named.
+        retry_after_s: seconds until it may be tried.
+    """
+
+    code = "login_locked"
+
+    def __init__(self, *, account: str, retry_after_s: float) -> None:
+        super().__init__("too many failed sign-ins", retry_after_s=retry_after_s)
+        self.account = account
+
+
+class RefreshTokenReused(Unauthenticated):
+    """A spent refresh token was used, and its session ended. The caller hears what any bad token makes heard.
+
+    Args:
+        message: as the caller hears it.
+        principal: whose session it was.
+    """
+
+    def __init__(self, message: str, *, principal: Principal) -> None:
+        super().__init__(message)
+        self.principal = principal
 
 
 @dataclass(frozen=True, slots=True)

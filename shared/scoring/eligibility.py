@@ -12,7 +12,7 @@ import numpy as np
 
 from shared.domain.chat import Modality
 from shared.domain.decisions import Rejection, RejectionReason
-from shared.domain.features import REFERENCE_CHARS_PER_TOKEN, RequestFeatures
+from shared.domain.features import REFERENCE_CHARS_PER_TOKEN, RequestFeatures, TokenizerFamily
 from shared.domain.models import Deployment, ModelProfile
 from shared.domain.policy import Policy, RoutingConstraints, ServicePolicy
 from shared.domain.security import SecurityLevel
@@ -227,8 +227,10 @@ def usd(pico: int) -> Decimal:
 def _loads(features: RequestFeatures, table: CandidateTable, snapshot: Snapshot) -> Loads:
     policy: Policy = snapshot.policy
     # The same arithmetic as RequestFeatures.prompt_tokens_at.
-    scaled = features.prompt_tokens * REFERENCE_CHARS_PER_TOKEN / table.chars_per_token
-    prompt = np.ceil(scaled).astype(np.int64)
+    estimates = [features.estimate_in(family) for family in TokenizerFamily]
+    text = np.array([estimate.text for estimate in estimates])[table.tokenizer]
+    media = np.array([estimate.media for estimate in estimates])[table.tokenizer]
+    prompt = np.ceil(text * REFERENCE_CHARS_PER_TOKEN / table.chars_per_token).astype(np.int64) + media
     if features.max_output_tokens is None:
         room = table.context_window - prompt
         most_output = np.minimum(np.minimum(table.max_output, policy.default_max_output_tokens), room)

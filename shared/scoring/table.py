@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.domain.chat import Modality
-from shared.domain.features import Category
+from shared.domain.features import Category, TokenizerFamily, family_of
 from shared.domain.models import Deployment, ModelProfile, Registry
 from shared.domain.pricing import quoted_period, region_rates
 
@@ -28,6 +28,7 @@ _PICO_PER_TOKEN = Decimal(10**6)
 _NEVER = np.iinfo(np.int64).max
 _MAX_ZONES = 62
 CATEGORIES = {category: column for column, category in enumerate(Category)}
+_FAMILIES = tuple(TokenizerFamily)
 _MODALITIES = {modality: 1 << bit for bit, modality in enumerate(Modality)}
 
 
@@ -82,6 +83,8 @@ class CandidateTable:
     context_window: Ints
     max_output: Ints
     chars_per_token: Floats
+    tokenizer: Ints
+    """Index of the model's tokenizer family among all of `TokenizerFamily`."""
     ttft_ms: Floats
     tokens_per_s: Floats
     weight: Floats
@@ -166,6 +169,7 @@ def compile_table(registry: Registry, day: date) -> CandidateTable:
         context_window=_ints(p.context_window_tokens for p in profiles),
         max_output=_ints(p.max_output_tokens for p in profiles),
         chars_per_token=_floats(p.chars_per_token for p in profiles),
+        tokenizer=_ints(_FAMILIES.index(family_of(p.publisher)) for p in profiles),
         ttft_ms=_floats(p.ttft_ms for p in profiles),
         tokens_per_s=_floats(p.tokens_per_s for p in profiles),
         weight=_floats(max(d.weight, 1e-9) for d in deployments),

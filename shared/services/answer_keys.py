@@ -69,18 +69,22 @@ async def answer_keys(order: Order, decision: Decision, rules: CachePolicy) -> A
         "turns": [_message(message, media) for message in request.messages[:-1]],
     }
     last = request.messages[-1]
-    tenant = hashlib.sha256(principal.tenant_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    prefix = tenant_prefix(principal.tenant_id)
     form = question_form(last.text(), decision.features.language) if _may_share(request, rules) else None
     return AnswerKeys(
-        exact=_key(tenant, {**everything_else, "turn": _message(last, media)}),
-        form=None if form is None else _key(tenant, {**everything_else, "form": form}),
+        exact=_key(prefix, {**everything_else, "turn": _message(last, media)}),
+        form=None if form is None else _key(prefix, {**everything_else, "form": form}),
         turn=last.text(),
     )
 
 
-def _key(tenant: str, document: Mapping[str, Any]) -> str:
-    """The tenant's digest stands in front, so that all of a tenant's answers can be found and deleted."""
-    return f"answers:{tenant}:{hashlib.sha256(fast_canonical(document)).hexdigest()}"
+def tenant_prefix(tenant_id: str) -> str:
+    """What all keys of a tenant begin with, so that its answers can be found and deleted."""
+    return f"answers:{hashlib.sha256(tenant_id.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}:"
+
+
+def _key(prefix: str, document: Mapping[str, Any]) -> str:
+    return prefix + hashlib.sha256(fast_canonical(document)).hexdigest()
 
 
 def _may_share(request: ChatRequest, rules: CachePolicy) -> bool:

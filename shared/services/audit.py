@@ -24,6 +24,7 @@ from shared.domain.audit import (
     placed,
 )
 from shared.domain.errors import DependencyUnavailable
+from shared.domain.tombstones import tombstone_of
 from shared.ports import AuditStore, Clock, Telemetry
 
 _BATCH = 90
@@ -55,6 +56,8 @@ class AuditVerification:
     chains: int
     rows: int
     faults: tuple[AuditFault, ...]
+    erased: int = 0
+    """Rows that were retold without whom they were about; their places in the chain hold."""
 
     @property
     def intact(self) -> bool:
@@ -129,13 +132,14 @@ class AuditTrail:
         Raises:
             DependencyUnavailable: the store is away.
         """
-        chains, rows, faults = 0, 0, []
+        chains, rows, erased, faults = 0, 0, 0, []
         async for chain, found, head in self._store.chains(query.since, query.until):
             chains, rows = chains + 1, rows + len(found)
+            erased += sum(tombstone_of(row.body) is not None for row in found)
             if fault := first_fault(chain, found, head):
                 faults.append(fault)
                 self._telemetry.log(logging.ERROR, "audit_chain_broken", chain=chain, sequence=fault.sequence)
-        return AuditVerification(chains, rows, tuple(faults))
+        return AuditVerification(chains, rows, tuple(faults), erased)
 
     def note_head(self) -> None:
         """Log where this process's chain ends, outside the store that holds it."""

@@ -13,8 +13,9 @@ from shared.domain.features import RequestFeatures
 from shared.domain.identity import Principal
 from shared.domain.limits import Priority
 from shared.domain.policy import RoutingConstraints
+from shared.domain.pricing import cost_of
 from shared.domain.records import RequestRecord, RequestStatus
-from shared.domain.replies import ChatReply
+from shared.domain.replies import ChatReply, Usage
 from shared.services.attempt_log import AttemptLog
 from shared.services.limits import Ticket
 
@@ -82,6 +83,17 @@ def chosen(record: RequestRecord, decision: Decision) -> RequestRecord:
         registry_version=decision.registry_version,
         policy_version=decision.policy_version,
     )
+
+
+def if_abandoned(record: RequestRecord, decision: Decision) -> RequestRecord:
+    """The chosen record as the journal keeps it, in case the worker dies during the call.
+
+    What the vendor bills then, nobody hears. The prompt at least was sent: it is booked, and marked as an estimate.
+    """
+    candidate = decision.chosen
+    usage = Usage(input_tokens=candidate.prompt_tokens, estimated=True)
+    cost = cost_of(candidate.profile, usage, day=record.start_time.date(), region=candidate.deployment.region)
+    return replace(record, usage=usage, cost_usd=cost.total_usd)
 
 
 def reused(record: RequestRecord, outcome: CacheOutcome, answer: CachedAnswer | None) -> RequestRecord:

@@ -15,6 +15,7 @@ from shared.domain.errors import NotFound
 from shared.domain.models import Registry
 from shared.domain.policy import Policy
 from shared.domain.receipts import ChainCheck, ReceiptRow, check_section
+from shared.domain.tombstones import tombstone_of
 from shared.ports import Clock, ConfigurationArchive, ReceiptStore, Telemetry
 from shared.scoring.counterfactual import Change, turning_changes
 from shared.scoring.receipt import ENGINE, Deliberation, Receipt, digest_of, read_receipt, replay
@@ -61,6 +62,12 @@ class Replay:
     reasons: tuple[str, ...] = ()
 
     @property
+    def erased(self) -> str | None:
+        """The erasure that took the receipt's content, if one did."""
+        stone = tombstone_of(self.row.body)
+        return None if stone is None else stone.erasure_id
+
+    @property
     def digest_matches(self) -> bool | None:
         """Whether everything came out as it did then; None when it could not be decided again."""
         return None if self.receipt is None or self.digest is None else self.digest == self.receipt.digest
@@ -68,11 +75,15 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What a receipt is worth: the decision repeated, and the chain around it checked."""
+    """What a receipt is worth: the decision repeated, and the chain around it checked.
+
+    `erased` names the erasure that took its content, if one did: the place in the chain is all there is to check then.
+    """
 
     digest_matches: bool | None
     chain: ChainCheck
     reasons: tuple[str, ...]
+    erased: str | None = None
 
     @property
     def valid(self) -> bool:
@@ -131,7 +142,7 @@ class ReceiptService:
         section = await self._store.section(row.chain, first=first, last=last)
         chain = await asyncio.to_thread(check_section, row, section, first=first, last=last)
         again = await self._replay(row, look_for_changes=False)
-        return Verification(again.digest_matches, chain, (*again.reasons, *chain.reasons))
+        return Verification(again.digest_matches, chain, (*again.reasons, *chain.reasons), again.erased)
 
     async def note_heads(self) -> int:
         """Log the heads of chains that grew; returns how many.
@@ -157,6 +168,8 @@ class ReceiptService:
         return row
 
     async def _replay(self, row: ReceiptRow, *, look_for_changes: bool) -> Replay:
+        if tombstone_of(row.body) is not None:
+            return Replay(row, reasons=("the receipt was erased",))
         try:
             body = json.loads(row.body)
             outcome, receipt = body["outcome"], read_receipt(body["decision"])

@@ -1,5 +1,6 @@
 """Redis counts, the ledger is right: accounts are opened from it, leases that ran out are looked up in it."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from datetime import timedelta
@@ -47,6 +48,13 @@ class Reconciler:
         Raises:
             DependencyUnavailable: store or ledger is away, or others changed the accounts all the time.
         """
+        try:
+            await self._open(tenant_id, accounts)
+        finally:
+            with contextlib.suppress(DependencyUnavailable):
+                await self._store.release(tenant_id)
+
+    async def _open(self, tenant_id: str, accounts: Sequence[str]) -> None:
         for _ in range(_TRIES):
             purse = await self._store.read(tenant_id)
             missing = [a for a in accounts if purse.balances.get(a, Balance(None)).settled_micro_usd is None]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from shared.domain.decisions import Rejection, RejectionReason
-from shared.domain.errors import NoEligibleModel, ProviderUnavailable, RouterError, UnsupportedFeature
+from shared.domain.errors import ClearanceRefused, NoEligibleModel, ProviderUnavailable, RouterError, UnsupportedFeature
 from shared.domain.models import Deployment, ModelProfile, ProviderKind, Registry
 from shared.ports import ModelProvider
 from shared.scoring.eligibility import ProviderLimit
@@ -50,7 +50,8 @@ def refusal(rejections: Sequence[Rejection], order: Order, registry: Registry, p
         return _incapable(relevant[0], order, registry, providers)
     counts = Counter(r.reason.value for r in relevant)
     reasons = ", ".join(f"{count} by {reason}" for reason, count in counts.most_common())
-    return NoEligibleModel(
+    kind = ClearanceRefused if RejectionReason.CLEARANCE in (r.reason for r in relevant) else NoEligibleModel
+    return kind(
         f"no model may take this request: of {len(relevant)} deployments, {reasons or 'none is enabled'}",
         param="model" if named is not None else None,
     )

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 
-from shared.analysis.features import analyse
 from shared.domain.decisions import Candidate, Decision
 from shared.domain.errors import (
     InternalError,
@@ -29,7 +28,8 @@ from shared.services.attempts import Attempts, Served
 from shared.services.call_plan import CallPlan, cascade_for, plan_for
 from shared.services.cascade import Cascade
 from shared.services.configuration_keeping import ConfigurationKeeper
-from shared.services.ledger_entry import Order, chosen, closing, opening, reused
+from shared.services.guarding import Guard, Reading
+from shared.services.ledger_entry import Order, chosen, closing, if_abandoned, opening, reused
 from shared.services.receipts import fast_canonical
 from shared.services.recording import RecordWriter
 from shared.services.refusals import provider_limits, refusal, suspension
@@ -73,6 +73,7 @@ class RoutingService:
         self._reuse = reuse
         self._till = till
         self._cascade = Cascade(attempts)
+        self.guard = Guard(lambda: shelf.policy, telemetry)
         self._providers = providers
         self._writer = writer
         self._telemetry = telemetry
@@ -84,11 +85,12 @@ class RoutingService:
 
         Raises:
             ModelNotFound: the named model is not in the registry.
+            ContentRefused: the policy lets no model see the content.
             UnsupportedFeature: the named model cannot take the request.
             NoEligibleModel: no model may.
         """
-        order = self._resolved(order)
-        return self._decided(self._deliberate(order, _read(order)), order)
+        order, reading = self._read(order)
+        return self._decided(self._deliberate(order, _let_through(reading)), order)
 
     async def preview(self, order: Order) -> Preview:
         """What `decide` would choose, explained as a receipt would explain it.
@@ -96,8 +98,8 @@ class RoutingService:
         Raises:
             RouterError: as `decide`.
         """
-        order = self._resolved(order)
-        features = _read(order)
+        order, reading = self._read(order)
+        features = _let_through(reading)
         with await self._passed(order, features, tokens=0):
             made = self._deliberate(order, features)
         decision = self._decided(made, order)
@@ -114,8 +116,9 @@ class RoutingService:
         with self._closed_on_failure(walk):
             kept = await self._look_up(walk)
             served = kept or await self._cascade.complete(*await self._plan(walk), walk.log)
+            told = walk.guard.told(served.reply, served.candidate.profile.id)
         record = self.close(walk, RequestStatus.SUCCESS, served=served.candidate, reply=served.reply)
-        return Answer(served.reply, walk.decided, record, walk.lookup, walk.log.cascade)
+        return Answer(told, walk.decided, record, walk.lookup, walk.log.cascade)
 
     async def open_stream(self, order: Order) -> StreamedAnswer:
         """Choose a model and wait for its first content; until then other models take over unseen.
@@ -140,7 +143,15 @@ class RoutingService:
         reply: ChatReply | None = None,
         error: RouterError | None = None,
     ) -> RequestRecord:
-        """Write the final record and the metrics."""
+        """Write the final record and the metrics.
+
+        Args:
+            walk: what ends.
+            status: how.
+            served: who answered.
+            reply: the answer as the model gave it, before the guard.
+            error: what the caller was told instead.
+        """
         record = closing(
             walk.record,
             walk.log,
@@ -151,10 +162,12 @@ class RoutingService:
             reply=reply,
             error=error,
         )
+        if reply is not None:
+            record = replace(record, tags=record.tags + self.guard.closing_tags(walk.order, walk.guard, reply))
         self._writer.finished(record)
         if walk.order.ticket is not None:
             walk.order.ticket.close(walk.log.tokens)
-        if self._reuse is not None and reply is not None:
+        if self._reuse is not None and reply is not None and walk.guard.is_clean:
             # A cascade's first model was chosen too, by the cascade.
             by_fallback = walk.log.cascade is None and record.model_used != walk.decided.chosen.profile.id
             self._reuse.keep(walk.lookup, reply, record, by_fallback=by_fallback)
@@ -172,6 +185,14 @@ class RoutingService:
         walk.record = reused(walk.record, found.outcome, found.answer)
         return None if found.answer is None or found.served is None else Served(found.served, found.answer.reply)
 
+    def _read(self, order: Order) -> tuple[Order, Reading]:
+        """The order with its model resolved and its content guarded.
+
+        Raises:
+            ModelNotFound: the named model is not in the registry.
+        """
+        return self.guard.admit(self._resolved(order))
+
     def _resolved(self, order: Order) -> Order:
         """The order with its model's alias replaced by the registry's id."""
         name = order.constraints.model
@@ -184,16 +205,19 @@ class RoutingService:
 
     async def _admit(self, order: Order) -> Walk:
         """Pass the limits, read and choose; from then on the request has a record, whatever happens."""
-        order = self._resolved(order)
-        features = _read(order)
+        given = order
+        order, reading = self._read(order)
+        features = reading.features
         with await self._passed(order, features) as passed:
-            walk = Walk(order, features, opening(order, features, self.clock.now()))
+            guard = self.guard.answer_guard(given, reading)
+            walk = Walk(order, features, opening(order, features, self.clock.now()), guard)
             if self._till is not None:
                 walk.accounts = self._till.accounts(order.principal, order.tags, walk.record.start_time)
                 walk.record = replace(walk.record, budget_accounts=tuple(account.id for account in walk.accounts))
             self._writer.opened(walk.record)
             passed.pop_all()  # `close` gives back what the limits hold
         with self._closed_on_failure(walk):
+            _let_through(reading)
             cap = None if self._till is None else self._till.cap_usd(order.principal.tenant_id, walk.accounts)
             # What is left may have grown since it was heard of: only the till refuses for want of money.
             if (cap is None or self._choose(walk, capped_usd=cap)) and (error := self._choose(walk)):
@@ -235,7 +259,7 @@ class RoutingService:
 
     def _note_choice(self, walk: Walk) -> None:
         walk.record = chosen(walk.record, walk.decided)
-        self._writer.chosen(walk.record)
+        self._writer.chosen(if_abandoned(walk.record, walk.decided))
 
     async def _hold(self, walk: Walk, till: Till) -> Hold:
         """Hold the choice's worst case; where it does not fit, that of what does.
@@ -311,5 +335,12 @@ class RoutingService:
         return replace(plan_for(order, walk.decided, policy), hold=hold), cascade_for(order, walk.decided, policy)
 
 
-def _read(order: Order) -> RequestFeatures:
-    return analyse(order.request, label=order.constraints.label)
+def _let_through(reading: Reading) -> RequestFeatures:
+    """What was read of a request that may go on.
+
+    Raises:
+        ContentRefused: it may not.
+    """
+    if reading.refusal is not None:
+        raise reading.refusal
+    return reading.features

@@ -12,9 +12,9 @@ import secrets
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from shared.domain.errors import Conflict, RateLimited, Unauthenticated
+from shared.domain.errors import Conflict, Unauthenticated
 from shared.domain.identity import Principal
-from shared.domain.sessions import SessionFamily
+from shared.domain.sessions import LoginFailed, LoginLocked, RefreshTokenReused, SessionFamily
 from shared.ports import Clock, CredentialCheck, LoginGuard, SessionFamilies, SessionSigner, Telemetry
 
 _SESSION_LIFETIME = timedelta(hours=12)
@@ -71,17 +71,17 @@ class SessionService:
         """Sign in an application by its id and secret, which Entra checks.
 
         Raises:
-            Unauthenticated: Entra refuses them; the same answer whether the id or the secret is wrong.
-            RateLimited: too many failures of this application or address.
+            LoginFailed: Entra refuses them; the same answer whether the id or the secret is wrong.
+            LoginLocked: too many failures of this application or address.
             DependencyUnavailable: Entra or the session store is away.
         """
         keys = (f"client:{client_id}:{address}", f"address:{address}", f"client:{client_id}")
-        await self._admit(keys)
+        await self._admit(keys, client_id)
         try:
             principal = await self._check.with_secret(client_id, client_secret)
-        except Unauthenticated:
+        except Unauthenticated as error:
             await self._failed(keys)
-            raise
+            raise LoginFailed(error.message, account=client_id) from None
         await self._guard.succeeded(keys)
         return await self._begin(principal)
 
@@ -89,24 +89,24 @@ class SessionService:
         """Sign in by an Entra access token.
 
         Raises:
-            Unauthenticated: the token does not hold.
-            RateLimited: too many failures of this address.
+            LoginFailed: the token does not hold.
+            LoginLocked: too many failures of this address.
             DependencyUnavailable: the issuer's keys or the session store are away.
         """
         keys = (f"address:{address}",)
-        await self._admit(keys)
+        await self._admit(keys, "")
         try:
             principal = await self._check.with_token(token)
-        except Unauthenticated:
+        except Unauthenticated as error:
             await self._failed(keys)
-            raise
+            raise LoginFailed(error.message) from None
         return await self._begin(principal)
 
     async def refresh(self, refresh_token: str) -> Grant:
         """A new session token and a new refresh token for an unspent one.
 
         Raises:
-            Unauthenticated: unknown, spent, expired or revoked; the use of a spent one ends its session.
+            Unauthenticated: unknown, spent, expired or revoked; `RefreshTokenReused` when that ended its session.
             DependencyUnavailable: the session store is away.
         """
         session_id, digest = _read(refresh_token)
@@ -153,11 +153,11 @@ class SessionService:
         """
         return await self._families.sweep(self._clock.now())
 
-    async def _admit(self, keys: tuple[str, ...]) -> None:
+    async def _admit(self, keys: tuple[str, ...], account: str) -> None:
         wait_s = await self._guard.locked_s(keys)
         if wait_s > 0:
             self._telemetry.count("logins_locked")
-            raise RateLimited("too many failed sign-ins", code="login_locked", retry_after_s=wait_s)
+            raise LoginLocked(account=account, retry_after_s=wait_s)
 
     async def _failed(self, keys: tuple[str, ...]) -> None:
         self._telemetry.count("logins_failed")
@@ -182,16 +182,21 @@ class SessionService:
         return await self._grant(family, token)
 
     async def _grant(self, family: SessionFamily, refresh_token: str) -> Grant:
-        principal = Principal(family.principal_id, family.tenant_id, family.service, frozenset(family.roles))
+        principal = _principal_of(family)
         token, expires_at = await self._signer.sign(principal, family.id, ends=family.expires_at)
         return Grant(token, expires_at, refresh_token, family.expires_at, principal)
 
     async def _spent(self, family: SessionFamily, digest: str, now: datetime) -> None:
-        """A token that is not the newest: a guess, a retry, or a copy."""
+        """A token that is not the newest: a guess, a retry, or a copy.
+
+        Raises:
+            RefreshTokenReused: a copy.
+        """
         is_retry = family.spent[-1:] == (digest,) and now - family.rotated_at <= _GRACE
         if digest in family.spent and not is_retry:
             self._telemetry.count("refresh_tokens_reused")
             await self._revoke(family.id)
+            raise RefreshTokenReused(_REFUSED, principal=_principal_of(family))
 
     async def _revoke(self, session_id: str) -> None:
         while (found := await self._families.get(session_id)) is not None and not found[0].revoked:
@@ -199,6 +204,10 @@ class SessionService:
                 await self._families.replace(replace(found[0], revoked=True), found[1])
             except Conflict:
                 continue
+
+
+def _principal_of(family: SessionFamily) -> Principal:
+    return Principal(family.principal_id, family.tenant_id, family.service, frozenset(family.roles))
 
 
 def _new_token(session_id: str) -> tuple[str, str]:

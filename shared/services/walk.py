@@ -1,6 +1,6 @@
 """One request on its way, and what its caller gets in the end."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
@@ -10,11 +10,12 @@ from shared.domain.decisions import Candidate, Decision
 from shared.domain.errors import InternalError, RouterError
 from shared.domain.features import RequestFeatures
 from shared.domain.records import AttemptRecord, RequestRecord, RequestStatus
-from shared.domain.replies import ChatReply, StreamEvent
+from shared.domain.replies import ChatReply, ReplyBuilder, StreamEvent
 from shared.ports import Clock
 from shared.scoring.counterfactual import Change
 from shared.services.attempt_log import AttemptLog, CascadeOutcome
 from shared.services.attempts import OpenStream
+from shared.services.guarding import AnswerGuard
 from shared.services.ledger_entry import Order
 from shared.services.reuse import NOT_LOOKED_UP, Lookup, ReplayedStream
 
@@ -22,8 +23,9 @@ from shared.services.reuse import NOT_LOOKED_UP, Lookup, ReplayedStream
 class Walk:
     """State of one request on its way."""
 
-    def __init__(self, order: Order, features: RequestFeatures, record: RequestRecord) -> None:
+    def __init__(self, order: Order, features: RequestFeatures, record: RequestRecord, guard: AnswerGuard) -> None:
         self.order = order
+        self.guard = guard
         self.features = features
         self.record = record
         self.accounts: tuple[Account, ...] = ()
@@ -100,6 +102,8 @@ class StreamedAnswer:
         self._walk = walk
         self._stream = stream
         self._ended = False
+        self._filter = walk.guard.filter
+        self._told = None if self._filter is None else ReplyBuilder(stream.candidate.profile.id)
         self.overhead_ms = walk.overhead_ms(service.clock)
         """The router's own time until the first content."""
 
@@ -139,8 +143,8 @@ class StreamedAnswer:
         return tuple(self._walk.log.records)
 
     def reply(self) -> ChatReply:
-        """What has come so far."""
-        return self._stream.reply()
+        """What the caller was told so far."""
+        return self._stream.reply() if self._told is None else self._told.build()
 
     @property
     def cost_usd(self) -> Decimal:
@@ -158,7 +162,8 @@ class StreamedAnswer:
         events = self._stream.events()
         try:
             async for event in events:
-                yield event
+                for told in self._guarded(event):
+                    yield told
             status = RequestStatus.SUCCESS
         except RouterError as failure:
             error, status = failure, RequestStatus.ERROR
@@ -170,6 +175,14 @@ class StreamedAnswer:
             await events.aclose()
             self._end(status, error)
 
+    def _guarded(self, event: StreamEvent) -> Sequence[StreamEvent]:
+        """What the caller gets for an event."""
+        if self._filter is None or self._told is None:
+            return (event,)
+        told = tuple(self._filter.take(event))
+        self._told.extend(told)
+        return told
+
     async def abandon(self) -> None:
         """The caller went away before reading."""
         await self._stream.abandon()
@@ -178,4 +191,4 @@ class StreamedAnswer:
     def _end(self, status: RequestStatus, error: RouterError | None) -> None:
         if not self._ended:
             self._ended = True
-            self._service.close(self._walk, status, served=self.served, reply=self.reply(), error=error)
+            self._service.close(self._walk, status, served=self.served, reply=self._stream.reply(), error=error)

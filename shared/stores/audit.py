@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
-from azure.data.tables import TableTransactionError, TransactionOperation
+from azure.data.tables import TableTransactionError, TransactionOperation, UpdateMode
 from azure.data.tables.aio import TableClient
 
 from shared.domain.audit import AuditEvent, AuditHead, AuditQuery, AuditRow, day_of, head_after
@@ -91,6 +91,47 @@ class TableAuditStore:
             for chain in sorted({*rows, *heads}):
                 yield chain, rows[chain], heads.get(chain)
             day += _DAY
+
+    async def rows_of(self, tenant_id: str, day: datetime) -> Sequence[AuditRow]:
+        """All readable rows of a tenant of a day, by chain and sequence.
+
+        Raises:
+            DependencyUnavailable: the table is away.
+        """
+        async with self._answering(_READ_DEADLINE_S):
+            return [
+                _row(e) async for e in self._entities(day_of(day), day_of(day + _DAY), tenant_id) if _is_readable(e)
+            ]
+
+    async def first_day(self, tenant_id: str) -> datetime | None:
+        """The start of the oldest day of which there are rows of a tenant.
+
+        Raises:
+            DependencyUnavailable: the table is away.
+        """
+        async with self._answering(_READ_DEADLINE_S):
+            async for entity in self._entities("0", "9999", tenant_id):
+                return datetime.fromisoformat(entity["PartitionKey"].partition("~")[0]).replace(tzinfo=UTC)
+        return None
+
+    async def retell(self, rows: Sequence[AuditRow]) -> None:
+        """Replace the bodies of rows; whom they were about leaves the other columns too.
+
+        Raises:
+            DependencyUnavailable: some may not have been replaced; doing it again is safe.
+        """
+        async with self._answering(_READ_DEADLINE_S):
+            for row in rows:
+                await self._table.update_entity(_entity(row), UpdateMode.REPLACE)
+
+    async def count_before(self, instant: datetime) -> int:
+        """How many rows stand in the chains of the days before an instant's.
+
+        Raises:
+            DependencyUnavailable: the table is away.
+        """
+        async with self._answering(_READ_DEADLINE_S):
+            return sum([1 async for _ in self._entities("0", day_of(instant))])
 
     async def forget_before(self, instant: datetime) -> int:
         """Delete the chains of the days before an instant's; returns how many rows that were.
@@ -203,6 +244,46 @@ class MemoryAuditStore:
             if day_of(since) <= chain.partition("~")[0] <= day_of(until):
                 yield chain, self.rows.get(chain, []), self.heads.get(chain)
 
+    async def rows_of(self, tenant_id: str, day: datetime) -> Sequence[AuditRow]:
+        """All readable rows of a tenant of a day.
+
+        Raises:
+            DependencyUnavailable: while `away`.
+        """
+        self._answer()
+        chains = sorted(chain for chain in self.rows if chain.startswith(day_of(day)))
+        return [row for chain in chains for row in self.rows[chain] if row.event.tenant_id == tenant_id]
+
+    async def first_day(self, tenant_id: str) -> datetime | None:
+        """The start of the oldest day of which there are rows of a tenant.
+
+        Raises:
+            DependencyUnavailable: while `away`.
+        """
+        self._answer()
+        days = (chain for chain, rows in self.rows.items() if any(r.event.tenant_id == tenant_id for r in rows))
+        first = min(days, default=None)
+        return None if first is None else datetime.fromisoformat(first.partition("~")[0]).replace(tzinfo=UTC)
+
+    async def retell(self, rows: Sequence[AuditRow]) -> None:
+        """Replace the bodies of rows.
+
+        Raises:
+            DependencyUnavailable: while `away`.
+        """
+        self._answer()
+        for row in rows:
+            self.rows[row.chain][row.sequence - 1] = row
+
+    async def count_before(self, instant: datetime) -> int:
+        """How many rows stand in the chains of the days before an instant's.
+
+        Raises:
+            DependencyUnavailable: while `away`.
+        """
+        self._answer()
+        return sum(len(self.rows[chain]) + 1 for chain in self.heads if chain.partition("~")[0] < day_of(instant))
+
     async def forget_before(self, instant: datetime) -> int:
         """Delete the chains of the days before an instant's.
 
@@ -246,6 +327,12 @@ def _row(entity: Mapping[str, Any]) -> AuditRow:
         hash=_hash(entity.get("Hash")),
         body=str(entity.get("Body", "")),
     )
+
+
+def _is_readable(entity: Mapping[str, Any]) -> bool:
+    with contextlib.suppress(ValueError):
+        return bool(_row(entity).event.id)
+    return False
 
 
 def _head(entity: Mapping[str, Any]) -> AuditHead:

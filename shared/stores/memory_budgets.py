@@ -155,6 +155,14 @@ class MemoryBudgetStore:
         accounts = money.settled.keys() | money.reserved.keys()
         return Purse(money.generation, {a: money.balance(a) for a in accounts}, dict(money.leases))
 
+    async def release(self, tenant_id: str) -> None:
+        """Let others open accounts.
+
+        Raises:
+            DependencyUnavailable: while `away`.
+        """
+        self._of(tenant_id).opening_until_s = 0.0
+
     async def mend(
         self, tenant_id: str, account: str, settled_micro_usd: int, *, generation: str, version: int
     ) -> bool:
@@ -164,7 +172,6 @@ class MemoryBudgetStore:
             DependencyUnavailable: while `away`.
         """
         money = self._of(tenant_id)
-        money.opening_until_s = 0.0
         if money.generation != generation or money.version.get(account, 0) != version:
             return False
         money.settled[account] = settled_micro_usd

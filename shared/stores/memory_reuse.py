@@ -37,6 +37,18 @@ class MemoryAnswerCache:
         for name, value in [(key, answer)] if neighbour is None else [(key, answer), neighbour]:
             self.entries[name] = (value, self._clock.monotonic() + ttl_s)
 
+    async def forget(self, prefix: str) -> int:
+        """Delete all answers whose keys begin so.
+
+        Raises:
+            DependencyUnavailable: while `away`.
+        """
+        self._answer()
+        gone = [key for key in self.entries if key.startswith(prefix)]
+        for key in gone:
+            del self.entries[key]
+        return len(gone)
+
     def _read(self, key: str) -> bytes | None:
         value, end_s = self.entries.get(key, (None, 0.0))
         return value if self._clock.monotonic() < end_s else None

@@ -1,10 +1,13 @@
 """Kept answers in Redis: one round trip to look up, values sealed when there is a key, everything with an end."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import cast
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
+from shared.domain.errors import DependencyUnavailable
 from shared.ports import Clock
 from shared.stores.redis_scripts import RedisScripts
 from shared.stores.sealing import Seal
@@ -12,6 +15,8 @@ from shared.stores.sealing import Seal
 TIMEOUT_S = 0.05
 """Most that a request waits for the cache; a hit saves seconds, a wait for a dead cache saves nothing."""
 _BACK_OFF_S = 0.5
+_FORGET_S = 30.0
+_SCAN = 500
 
 
 class RedisAnswerCache:
@@ -51,6 +56,27 @@ class RedisAnswerCache:
         sealed = [(name, self._sealed(value, name)) for name, value in values]
 
         await self._bounded.call(self._write(sealed, ttl_s))
+
+    async def forget(self, prefix: str) -> int:
+        """Delete all answers whose keys begin so, a few hundred at a time; for jobs, not for requests.
+
+        Raises:
+            DependencyUnavailable: no answer in time; some may be left.
+        """
+        count = 0
+        try:
+            async with asyncio.timeout(_FORGET_S):
+                keys: list[bytes] = []
+                async for key in self._redis.scan_iter(match=f"{prefix}*", count=_SCAN):
+                    keys.append(key)
+                    if len(keys) == _SCAN:
+                        count += int(await self._redis.unlink(*keys))
+                        keys = []
+                if keys:
+                    count += int(await self._redis.unlink(*keys))
+        except (RedisError, OSError, TimeoutError):
+            raise DependencyUnavailable("redis does not answer") from None
+        return count
 
     async def _read(self, keys: Sequence[str]) -> list[bytes | None]:
         return cast("list[bytes | None]", await self._redis.mget(keys))

@@ -181,10 +181,11 @@ return id
 
 _READ = _PRELUDE + "return {id, redis.call('HGETALL', key)}"
 
+_RELEASE = _PRELUDE + "redis.call('HDEL', key, 'o') return id"
+
 _MEND = (
     _PRELUDE
     + """
-redis.call('HDEL', key, 'o')
 if id ~= ARGV[2] or money('v|' .. ARGV[3]) ~= tonumber(ARGV[5]) then return 0 end
 redis.call('HSET', key, 's|' .. ARGV[3], ARGV[4])
 redis.call('HINCRBY', key, 'v|' .. ARGV[3], 1)
@@ -307,6 +308,14 @@ class RedisBudgetStore:
             },
             {name[2:]: _lease(name[2:], value) for name, value in fields.items() if name.startswith("l|")},
         )
+
+    async def release(self, tenant_id: str) -> None:
+        """Let others open accounts: whoever was told to has done it, or cannot.
+
+        Raises:
+            DependencyUnavailable: Redis does not answer; then the claim ends by itself.
+        """
+        await self._run(_RELEASE, tenant_id, [])
 
     async def mend(
         self, tenant_id: str, account: str, settled_micro_usd: int, *, generation: str, version: int

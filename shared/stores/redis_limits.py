@@ -69,7 +69,7 @@ class RedisLimitStore:
         timeout_s: most that a request waits.
     """
 
-    def __init__(self, redis: Redis, clock: Clock, *, timeout_s: float = 0.05) -> None:
+    def __init__(self, redis: Redis, clock: Clock, *, timeout_s: float = 0.1) -> None:
         self._scripts = RedisScripts(redis, clock, timeout_s=timeout_s, back_off_s=_BACK_OFF_S)
 
     async def admit(self, meters: Sequence[Meter], *, request_id: str, lease_s: float, charge: bool = True) -> Verdict:

@@ -27,9 +27,12 @@ from shared.domain.models import (
 )
 from shared.domain.policy import Balancing, Policy, Preset, QualityRules, ServicePolicy, UnknownTask
 from shared.domain.security import SecurityLevel
+from shared.domain.security_events import DEFAULT_THREAT_RULES
 from shared.stores.cache_schema import CacheTable
+from shared.stores.guard_schema import DetectionTable, GuardTable
 from shared.stores.health_schema import HealthTable
 from shared.stores.limits_schema import MAX_LIMITS, BudgetTable, RateLimitTable
+from shared.stores.oversight_schema import MAX_THREATS, RetentionTable, ThreatTable
 from shared.stores.registry_fields import (
     Alias,
     DeploymentId,
@@ -229,6 +232,7 @@ class ServiceTable(Table):
     cache: CacheTable | None = None
     team: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     priority: Priority = Priority.NORMAL
+    guard: GuardTable = GuardTable()
 
     def to_domain(self, canonical: dict[str, str]) -> ServicePolicy:
         """The domain's rules; model names become the registry's ids."""
@@ -243,6 +247,7 @@ class ServiceTable(Table):
             cache=None if self.cache is None else self.cache.to_domain(),
             team=self.team,
             priority=self.priority,
+            guard=self.guard.to_domain(),
         )
 
 
@@ -301,7 +306,10 @@ class PolicyDocument(Table):
     retries: RetriesTable = RetriesTable()
     hedging: HedgingTable = HedgingTable()
     cascade: CascadeTable = CascadeTable()
+    detection: DetectionTable = DetectionTable()
     health: HealthTable = HealthTable()
+    threats: Annotated[list[ThreatTable], Field(max_length=MAX_THREATS)] | None = None
+    retention: RetentionTable = RetentionTable()
 
     def to_domain(self, version: str, canonical: dict[str, str]) -> Policy:
         """The domain's policy."""
@@ -322,7 +330,10 @@ class PolicyDocument(Table):
             retries=self.retries.to_domain(),
             hedging=self.hedging.to_domain(),
             cascade=self.cascade.to_domain(canonical),
+            detection=self.detection.to_domain(),
             health=self.health.to_domain(),
+            threats=DEFAULT_THREAT_RULES if self.threats is None else tuple(t.to_domain() for t in self.threats),
+            retention=self.retention.to_domain(),
             quality=self.quality.to_domain(),
             balancing=self.balancing.to_domain(),
             rate_limits=tuple(table.to_domain() for table in self.rate_limits),

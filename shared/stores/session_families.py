@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -93,6 +93,24 @@ class TableSessionFamilies:
                 return count
         return count
 
+    async def all_of(self, tenant_id: str) -> Sequence[tuple[SessionFamily, str]]:
+        """Every readable session of a tenant, with its ETag. They last for hours: the whole table is read.
+
+        Raises:
+            DependencyUnavailable: the table is away.
+        """
+        found = []
+        async with self._answering(60.0):
+            try:
+                async for entity in self._table.list_entities():
+                    with contextlib.suppress(ValueError, LookupError):
+                        family = from_values(SessionFamily, orjson.loads(entity["Document"]))
+                        if family.tenant_id == tenant_id:
+                            found.append((family, str(entity.metadata["etag"])))
+            except ResourceNotFoundError:
+                return ()
+        return found
+
     async def aclose(self) -> None:
         """Close the client."""
         await self._table.close()
@@ -156,6 +174,15 @@ class MemorySessionFamilies:
         for key in ended:
             del self.by_id[key]
         return len(ended)
+
+    async def all_of(self, tenant_id: str) -> Sequence[tuple[SessionFamily, str]]:
+        """Every session of a tenant, with its version.
+
+        Raises:
+            DependencyUnavailable: while `away`.
+        """
+        self._answer()
+        return [found for found in self.by_id.values() if found[0].tenant_id == tenant_id]
 
     def _put(self, family: SessionFamily) -> None:
         self._version += 1

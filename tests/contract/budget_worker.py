@@ -62,7 +62,7 @@ class Desk:
         self.writer = RecordWriter(records, MemorySpill(), self.journal, telemetry, self.books)
 
     async def request(self, rng: random.Random) -> None:
-        now = datetime.now(UTC)  # noqa: DTZ005, TID251 - a process of its own, with the time of the machine
+        now = datetime.now(UTC)  # noqa: TID251 - a process of its own, with the time of the machine
         accounts = self.till.accounts(CALLER, (), now)
         record = bare_record(
             tenant_id=TENANT,

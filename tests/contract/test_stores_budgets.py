@@ -50,6 +50,7 @@ class Money:
             purse = await self.store.read(self.tenant)
             version = purse.balances.get(one.id, Balance(None)).version
             assert await self.store.mend(self.tenant, one.id, settled, generation=purse.generation, version=version)
+        await self.store.release(self.tenant)
 
     async def reserve(self, request_id: str, amount: int, *accounts: Account, lease_s: float = 60) -> Reserved:
         return await self.store.reserve(self.tenant, request_id, amount, accounts, lease_s=lease_s)
@@ -166,6 +167,12 @@ async def test_an_account_of_a_running_period_is_read_from_the_ledger_by_one(mon
     await money.open(shop, settled=99)
     assert (await money.reserve("r1", 1, shop)).outcome is HELD
     assert (await money.reserve("r2", 1, shop)).outcome is RESERVED
+
+
+async def test_a_claim_that_came_to_nothing_is_free_again(money: Money) -> None:
+    assert (await money.reserve("r1", 1, account())).outcome is ReserveOutcome.UNKNOWN
+    await money.store.release(money.tenant)
+    assert (await money.reserve("r2", 1, account())).outcome is ReserveOutcome.UNKNOWN
 
 
 async def test_a_period_that_begins_while_the_budget_is_known_needs_no_ledger(money: Money) -> None:

@@ -122,7 +122,7 @@ async def test_a_dead_workers_slot_is_free_when_its_lease_is_over(client: Client
     store, slot = RedisLimitStore(client, SystemClock(), timeout_s=5), meter("lease", MeterKind.CONCURRENT, 1, 1)
     assert (await store.admit([slot], request_id="dead", lease_s=0.05)).refused is None
     async with asyncio.timeout(10):
-        while (await store.admit([slot], request_id="next", lease_s=60)).refused is not None:
+        while (await store.admit([slot], request_id="next", lease_s=60)).refused is not None:  # noqa: ASYNC110 - Redis tells nobody
             await asyncio.sleep(0.01)
     assert (await store.admit([slot], request_id="third", lease_s=60)).refused == 0
 
@@ -180,7 +180,11 @@ def test_four_processes_share_one_limit(redis_url: str, clean: Callable[[], None
     clean()
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", _WORKER, redis_url], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", _WORKER, redis_url],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(4)
     ]

@@ -24,6 +24,7 @@ from shared.stores.memory import ManualClock, MemoryJournal, MemoryRecordStore, 
 from shared.stores.memory_budgets import MemoryBudgetLedger, MemoryBudgetStore
 from shared.stores.memory_limits import MemoryLimitStore
 from shared.telemetry import RecordingTelemetry
+from tests.oversight_world import OversightWorld
 from tests.principals import TENANT, principal_header
 from tests.service.routing_doubles import ScriptedProvider, service
 from tests.unit.routing_builders import deployment, model, policy, registry
@@ -150,10 +151,12 @@ class Edge:
         self.till = routing._till = Till(
             self.money, self.books, reconciler, lambda: shelf.policy, self.clock, self.telemetry
         )
+        trail, ids = AuditTrail(self.trails, self.clock, self.telemetry, writer="w"), SequentialIds()
+        self.oversight = OversightWorld(trail, self.trails, lambda: shelf.policy, self.clock, ids, self.telemetry)
         known = {
             "settings": Settings.from_env({**ENVIRON, **dict(environ)}),
             "clock": self.clock,
-            "ids": SequentialIds(),
+            "ids": ids,
             "telemetry": self.telemetry,
             "authenticator": authenticator or EasyAuthAuthenticator(enabled=True, tenant_id=TENANT),
             "shelf": routing._shelf,
@@ -164,7 +167,8 @@ class Edge:
             "limits": self.limits,
             "till": self.till,
             "reconciler": reconciler,
-            "audit": AuditTrail(self.trails, self.clock, self.telemetry, writer="w"),
+            "audit": trail,
+            "oversight": self.oversight.services,
             "close": self.writer.aclose,
         }
         # What the routes of these tests do not touch is not there.

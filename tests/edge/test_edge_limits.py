@@ -3,7 +3,9 @@
 from decimal import Decimal
 
 import pytest
+from azure.functions.timer import TimerRequest
 
+from functions import timers
 from shared.domain.budgets import Budget, Period
 from shared.domain.limits import EndpointClass, Priority, RateLimit, WhenAway
 from shared.domain.policy import ServicePolicy
@@ -155,7 +157,9 @@ async def test_low_priority_gives_way_by_request_and_by_service(build_edge):
     assert (await edge.post("chat/completions", CHAT)).status == 200
 
 
-@pytest.mark.parametrize(("when_away", "statuses"), [("open", [200] * 5), ("closed", [503]), ("local", [200, 200, 429])])
+@pytest.mark.parametrize(
+    ("when_away", "statuses"), [("open", [200] * 5), ("closed", [503]), ("local", [200, 200, 429])]
+)
 async def test_an_absent_store_means_what_the_rule_says(build_edge, when_away, statuses):
     rule = RateLimit("r", requests_per_minute=1, request_burst=4, when_away=WhenAway(when_away), local_share=0.5)
     edge = build_edge(rules=limited(rule))
@@ -239,3 +243,16 @@ async def test_callers_see_their_own_limits_and_budgets(build_edge):
         "2026-01-01T00:00:00+00:00",
         "2026-01-02T00:00:00+00:00",
     )
+
+
+async def test_the_reconciling_timer_mends_what_differs_from_the_ledger(build_edge):
+    edge = build_edge(rules=budgeted(hard=10**6))
+    await edge.post("chat/completions", CHAT)
+    await edge.records()
+    await edge.books.work()
+    purse = await edge.money.read(TENANT)
+    ((account, balance),) = purse.balances.items()
+    await edge.money.mend(TENANT, account, 999_999, generation=purse.generation, version=balance.version)
+    assert (await edge.post("chat/completions", CHAT)).status == 402
+    await timers.reconcile_budgets._function.get_user_function()(timer=TimerRequest())
+    assert (await edge.post("chat/completions", CHAT)).status == 200

@@ -53,6 +53,8 @@ async def test_an_analyst_reads_what_a_service_may_not(ledger):
         "chain_intact": True,
         "broken_at": None,
         "checked": {"first": 1, "last": 1},
+        "erased": None,
+        "erased_rows": [],
         "reasons": [],
     }
     assert (await ledger.get(f"receipts/{request_id}", PROVED)).status == 403

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from shared.analysis.security import luhn
+from shared.analysis.detectors.payments import luhn
 from shared.domain.chat import (
     ChatRequest,
     FormatKind,

@@ -4,13 +4,11 @@ The gate (test_analysis_gate.py) holds the same figures to thresholds; tests/ben
 """
 
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from shared.analysis.features import analyse
-from shared.domain.chat import ChatRequest, Message, Role, TextPart
 from shared.domain.features import RequestFeatures
 from tests.evals.analysis_items import Item, load_blind_items, load_items
 

@@ -54,6 +54,9 @@ async def test_a_worker_that_dies_in_the_call_leaves_an_abandoned_record():
     left = heir.store.by_id[R1]
     assert left.status is RequestStatus.ABANDONED
     assert left.deployment_used == A_EU.id
+    assert left.usage.estimated
+    assert left.usage.input_tokens > 0
+    assert left.cost_usd > 0
     assert await heir.store.receipts.receipt(R1, tenant_id=left.tenant_id) is not None
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -1,6 +1,7 @@
 """The money invariant over generated histories: workers that reserve, fail over, spill, die, and a memory that is lost."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 from hypothesis import given, settings
@@ -48,10 +49,8 @@ class History:
         self.number = 0
 
     async def take(self, step: tuple[Any, ...]) -> None:
-        try:
+        with contextlib.suppress(LimitReached, DependencyUnavailable):
             await getattr(self, step[0])(*step[1:])
-        except (LimitReached, DependencyUnavailable):
-            pass
         money = self.house.money
         was_away, money.away = money.away, False
         purse = await money.read(TENANT)

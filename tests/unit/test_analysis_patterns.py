@@ -1,7 +1,7 @@
 """No pattern of the analysis can be made to run away: by construction, and under inputs made from its own signs.
 
 The standard engine backtracks. It stays linear where no unbounded repetition stands inside another or has something
-after it that can fail; bounded repetitions cost at most a constant at each place.
+after it that can fail; bounded repetitions cost at most a constant at each place. Steps are counted, not seconds.
 """
 
 import dataclasses
@@ -9,7 +9,6 @@ import importlib
 import pkgutil
 import random
 import re
-import time
 from collections.abc import Iterator
 from re import _constants as codes  # type: ignore[attr-defined]  # the only parser that reads what re reads
 from re import _parser as parser  # type: ignore[attr-defined]  # the same
@@ -19,13 +18,17 @@ import pytest
 
 import shared.analysis
 from shared.analysis.question_form import MAX_CHARS
+from tests.unit.regex_steps import Counter, TooMuchWork
 
 _MOST_STEPS = 100_000
 """Of the bounded repetitions of one pattern, nested ones multiplied: possessive ones count once."""
-_SHORT, _LONG = 2_000, 16_000
-_SLOW_S = 0.02
-_MOST_GROWTH = 24
-"""Eight times the text: linear gives 8, quadratic 64."""
+_SHORT, _LONG = 60, 120
+_MOST_REPEATS = 6
+"""Bounds of repetitions while work is counted, so that short texts are longer than every bound."""
+_MOST_WORK = 400_000
+_MOST_WORK_WHEN_SHORT = 2_000_000
+_MOST_GROWTH = 2.7
+"""Twice the text: linear gives 2, a little more where the text's end is cheap; quadratic gives 4."""
 
 
 def _patterns() -> dict[str, re.Pattern[Any]]:
@@ -125,16 +128,9 @@ def _alphabet(sequence: Any) -> set[str]:
     return found
 
 
-def _cpu_s(pattern: re.Pattern[Any], text: str) -> float:
-    start = time.process_time()
-    for _ in pattern.finditer(text.encode("utf-8", "replace") if isinstance(pattern.pattern, bytes) else text):
-        pass
-    return time.process_time() - start
-
-
 def test_the_patterns_are_found():
     names = {name.partition("[")[0] for name in PATTERNS}
-    assert {"security._CARD", "text_kind._CODE_LINE", "answer_length._ASKED", "page_counts._TREE"} <= names
+    assert {"text_kind._CODE_LINE", "answer_length._ASKED", "page_counts._TREE", "code_signs.CODE_SIGNS"} <= names
     assert len(PATTERNS) > 50
 
 
@@ -157,26 +153,57 @@ def test_the_walk_sees_what_it_must(pattern: str, faults: int):
 
 
 def _units(name: str, pattern: re.Pattern[Any]) -> list[str]:
-    """Pieces of text made from a pattern's own signs, to be repeated."""
+    """What hostile texts are made of: the pattern's own signs, in random order, one by one, all in a row."""
     rng = random.Random(name)
     alphabet = sorted(_alphabet(_parsed(pattern)) | {"a", "1", " "})
-    units = ["".join(rng.choices(alphabet, k=rng.randrange(1, 10))) for _ in range(8)]
-    return [*units, *rng.sample(alphabet, min(4, len(alphabet))), "".join(alphabet)]
+    units = ["".join(rng.choices(alphabet, k=rng.randrange(1, 10))) for _ in range(4)]
+    return [*units, *rng.sample(alphabet, min(3, len(alphabet))), "".join(alphabet[:40])]
 
 
 @pytest.mark.parametrize("name", SHORT)
 def test_patterns_for_short_texts_are_quick_on_the_longest_of_them(name: str):
-    for unit in _units(name, SHORT[name]):
+    for unit in _units(name, SHORT[name])[:4]:
         text = (unit * MAX_CHARS)[:MAX_CHARS]
-        assert min(_cpu_s(SHORT[name], text) for _ in range(3)) < _SLOW_S, repr(unit)
+        assert Counter(SHORT[name], text, most_repeats=MAX_CHARS, limit=_MOST_WORK_WHEN_SHORT).search_all(), repr(unit)
+
+
+def _runs_away(pattern: re.Pattern[Any], unit: str) -> bool:
+    """Whether twice the text takes far more than twice the steps."""
+    texts = [(unit * (size // len(unit) + 1))[:size] for size in (_SHORT, _LONG)]
+    try:
+        short, long = (Counter(pattern, text, _MOST_REPEATS, limit=_MOST_WORK).search_all() for text in texts)
+    except TooMuchWork:
+        return True
+    return long / short > _MOST_GROWTH
 
 
 @pytest.mark.parametrize("name", PATTERNS)
-def test_time_grows_with_the_text_and_not_with_its_square(name: str):
+def test_work_grows_with_the_text_and_not_with_its_square(name: str):
+    assert [unit for unit in _units(name, PATTERNS[name]) if _runs_away(PATTERNS[name], unit)] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "unit", "away"),
+    [
+        (r"(?:a+)+b", "a", True),
+        (r"\d+x", "1", True),
+        (r"\d++x", "1", True),  # no way back, but every place begins anew
+        (r"(?:a|b|ab)*$", "abc", False),
+        (r"(?:ab|a|b)*x", "ab", True),
+        (r"a{1,6}b", "a", False),
+        (r"(?<!x)(?:ab|cd){0,3}?$", "abcd", False),
+    ],
+)
+def test_the_count_shows_what_runs_away(pattern: str, unit: str, away: bool):
+    assert _runs_away(re.compile(pattern), unit) is away
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_the_counter_finds_what_the_engine_finds(name: str):
     pattern = PATTERNS[name]
-    for unit in _units(name, pattern):
-        short, long = (unit * (size // len(unit) + 1) for size in (_SHORT, _LONG))
-        if _cpu_s(pattern, long) < _SLOW_S:
-            continue  # a square of this length takes far longer
-        growth = min(_cpu_s(pattern, long) for _ in range(3)) / min(_cpu_s(pattern, short) for _ in range(3))
-        assert growth < _MOST_GROWTH, repr(unit)
+    for unit in _units(name, pattern)[:4]:
+        text = unit * 3
+        counter = Counter(pattern, text, most_repeats=10_000, limit=10 * _MOST_WORK)
+        found = pattern.search(text.encode("utf-8", "replace") if isinstance(pattern.pattern, bytes) else text)
+        starts = (at for at in range(len(text) + 1) if counter.ends_at(at) is not None)
+        assert next(starts, None) == (None if found is None else found.start()), repr(text)

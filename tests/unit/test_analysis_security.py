@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.analysis.features import analyse
-from shared.analysis.security import MAX_FINDINGS_PER_KIND, iban_checksum, level_of, luhn, scan
+from shared.analysis.detectors.payments import iban_checksum, luhn
+from shared.analysis.security import MAX_FINDINGS_PER_KIND, level_of, scan
 from shared.domain.chat import (
     ChatRequest,
     MediaPart,
@@ -49,13 +50,13 @@ FOUND: list[tuple[str, str, str, SecurityLevel]] = [
     ("GB82WEST12345698765432", "iban", "GB82WEST12345698765432", CONFIDENTIAL),
     ("ES91 2100 0418 4502 0005 1332 PLEASE", "iban", "ES91 2100 0418 4502 0005 1332", CONFIDENTIAL),
     ("NO9386011117947", "iban", "NO9386011117947", CONFIDENTIAL),
-    (PRIVATE_KEY, "private_key", PRIVATE_KEY.split("\n", maxsplit=1)[0], RESTRICTED),
+    (PRIVATE_KEY, "private_key", PRIVATE_KEY, RESTRICTED),
     ("-----BEGIN " + "PRIVATE KEY-----", "private_key", "-----BEGIN " + "PRIVATE KEY-----", RESTRICTED),
     (f"Authorization: Bearer {JWT}", "jwt", JWT, RESTRICTED),
     (f"key={AWS_KEY};", "aws_access_key", AWS_KEY, RESTRICTED),
     ("aws_secret_access_key = " + "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "aws_secret_key", None, RESTRICTED),
     (f"?key={GOOGLE_KEY}", "google_api_key", GOOGLE_KEY, RESTRICTED),
-    (AZURE, "azure_connection_string", AZURE.split(";")[2], RESTRICTED),
+    (AZURE, "azure_connection_string", "A" * 86 + "==", RESTRICTED),
     ("https://x.blob.core.windows.net/c?sv=1&sig=" + "a%2B" * 12, "azure_sas", None, RESTRICTED),
     (f"token: {GITHUB_TOKEN}", "github_token", GITHUB_TOKEN, RESTRICTED),
     ("xoxb-" + "123456789012-abcdefGHIJKL", "slack_token", None, RESTRICTED),
@@ -137,7 +138,7 @@ def test_every_text_of_a_request_is_read():
         tools=(Tool("f", secret),),
     )
     assert [finding.location for finding in analyse(request).findings] == [
-        "system", "tools[0].description", "messages[0].parts[1]", "messages[1].parts[0]", "messages[2].parts[0]",
+        "system", "tools[0].description", "messages[0].parts[1]", "messages[1].parts[0].arguments", "messages[2].parts[0]",
         "messages[3].parts[0]",
     ]  # fmt: skip
 

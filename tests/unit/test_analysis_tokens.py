@@ -39,6 +39,9 @@ from shared.domain.chat import (
     ToolResultPart,
 )
 from shared.domain.features import FAMILY_OF_PUBLISHER, AttachmentFeatures, TokenEstimate, TokenizerFamily
+from shared.domain.policy import RoutingConstraints
+from shared.scoring.engine import Question, decide
+from tests.unit.routing_builders import deployment, model, no_limit, policy, registry, snapshot
 
 GENERIC, GEMMA, CLAUDE, O200K = (
     TokenizerFamily.GENERIC,
@@ -211,3 +214,11 @@ def test_features_without_estimates_scale_their_one_count():
     features = replace(analyse(ask("hi")), token_estimates=(), prompt_tokens=101)
     assert features.estimate_for("google") == TokenEstimate(GENERIC, 101)
     assert features.prompt_tokens_at(2.0, "google") == 202
+
+
+def test_the_sieve_counts_as_the_features_say():
+    features = analyse(ask("Привет, как дела? " * 40, MediaPart(Modality.IMAGE, "image/png", b"\x89PNG\r\n\x1a\n")))
+    for publisher, density in (("google", 4.0), ("anthropic", 3.0), ("deepseek-ai", 3.7), ("nobody known", 4.0)):
+        shelf = snapshot(registry((model(publisher=publisher, chars_per_token=density), deployment())), policy())
+        chosen = decide(Question(features, RoutingConstraints(), "svc"), shelf, 0.5, no_limit).chosen
+        assert chosen.prompt_tokens == features.prompt_tokens_at(density, publisher)

@@ -60,7 +60,7 @@ def test_a_row_says_where_it_stands_what_was_decided_and_how_it_ended() -> None:
     assert canonical(body).decode() == ROWS[1].body
     assert ROWS[0].previous_hash == GENESIS
     assert ROWS[1].previous_hash == ROWS[0].hash
-    assert ROWS[1].hash == hashlib.sha256(ROWS[0].hash + ROWS[1].body.encode()).digest()
+    assert ROWS[1].hash == hashlib.sha256(ROWS[0].hash + hashlib.sha256(ROWS[1].body.encode()).digest()).digest()
 
 
 def test_a_chain_belongs_to_a_writer_and_a_month_in_utc() -> None:

@@ -30,3 +30,4 @@ class PostgresMaintenance:
         """
         async with self._pool.connection(timeout_s=self._deadline_s) as connection:
             await connection.execute("SELECT ensure_request_partitions(%s, %s)", (self._clock.now(), _MONTHS))
+            await connection.execute("SELECT ensure_event_partitions(%s, %s)", (self._clock.now(), _MONTHS))

@@ -176,7 +176,9 @@ _INSERT = (
         SELECT (SELECT count(*) FROM inserted), (SELECT * FROM chained)
     """)
     .format(
-        incoming=_incoming(RequestRecord, "usage jsonb, tags jsonb, attempts jsonb, budget_accounts jsonb, receipt text"),
+        incoming=_incoming(
+            RequestRecord, "usage jsonb, tags jsonb, attempts jsonb, budget_accounts jsonb, receipt text"
+        ),
         columns=_names(_columns(RequestRecord)),
         fields=_names(_plain_fields(RequestRecord), "incoming"),
         usage=_usage_of("incoming"),

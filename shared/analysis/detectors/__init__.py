@@ -1,0 +1,1 @@
+"""One module for each family of sensitive content; `shared.analysis.security` runs them all."""

@@ -1,0 +1,1 @@
+"""Retrieval, the pure part: chunks, terms, fusion, packing."""
