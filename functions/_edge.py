@@ -112,6 +112,8 @@ class Route:
     """The action's name in the audit trail; what has one is written there before it is answered."""
     limits: EndpointClass = EndpointClass.READ
     """What its callers are limited by; those of an open route are not."""
+    is_metered_inside: bool = False
+    """Whether the service behind it admits, as for all routes of some classes (`EndpointClass.is_metered_inside`)."""
 
 
 def entry(route: Route) -> Callable[[Request], Awaitable[Response]]:
@@ -188,7 +190,7 @@ async def _handle(
     ticket = None
     if principal is not None and route.permission is not None:
         ticket = container.limits.ticket(principal, route.limits, request_id)
-    async with _limited(ticket, container.settings.deadline_s, common):
+    async with _limited(ticket, route, container.settings.deadline_s, common):
         call = Call(
             container=container,
             route=route.name,
@@ -213,7 +215,7 @@ async def _handle(
 
 
 @contextlib.asynccontextmanager
-async def _limited(ticket: Ticket | None, lease_s: float, common: dict[str, str]) -> AsyncIterator[None]:
+async def _limited(ticket: Ticket | None, route: Route, lease_s: float, common: dict[str, str]) -> AsyncIterator[None]:
     """Pass the rate limits, and say on the answer how the caller stands with them, also when it is a refusal.
 
     What a model is called for is admitted further inside, where its tokens and tags are known.
@@ -223,7 +225,7 @@ async def _limited(ticket: Ticket | None, lease_s: float, common: dict[str, str]
         return
     try:
         ticket.knock()
-        if ticket.endpoint.is_metered_inside:
+        if route.is_metered_inside or ticket.endpoint.is_metered_inside:
             yield
             return
         await ticket.admit(lease_s=lease_s)

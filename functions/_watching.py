@@ -19,11 +19,16 @@ EVENT_KINDS: Mapping[type[errors.RouterError], SecurityEventKind] = {
     errors.Unauthenticated: SecurityEventKind.UNAUTHENTICATED,
     errors.Forbidden: SecurityEventKind.PERMISSION_DENIED,
     errors.ClearanceRefused: SecurityEventKind.CLEARANCE_BLOCKED,
+    errors.SensitiveContent: SecurityEventKind.CONTENT_BLOCKED,
+    errors.InjectionSuspected: SecurityEventKind.INJECTION,
 }
 """Errors that are security events; one that is not listed takes its nearest parent's row, or is none."""
 
-_network_of = functools.lru_cache(maxsize=4096)(network_of)
-"""Callers have few addresses, and parsing one costs more than all the rest here."""
+
+@functools.lru_cache(maxsize=4096)
+def _network(forwarded_for: str) -> str:
+    """The caller's network; callers have few addresses, and parsing one costs more than all the rest here."""
+    return network_of(caller_address({"x-forwarded-for": forwarded_for}))
 
 
 def notice(
@@ -50,7 +55,7 @@ def notice(
         service=who.service if who is not None else ANONYMOUS,
         resource=resource,
         request_id=request_id,
-        network=_network_of(caller_address(headers)),
+        network=_network(headers.get("x-forwarded-for", "")),
         user_agent=user_agent_digest(headers.get("user-agent", "")),
         code=error.code,
         target=target_digest(account) if account else "",
@@ -60,4 +65,4 @@ def notice(
 
 def sight(container: Container, headers: Mapping[str, str], principal: Principal) -> None:
     """Note that a principal was let in, and from where."""
-    container.oversight.events.saw(principal, _network_of(caller_address(headers)))
+    container.oversight.events.saw(principal, _network(headers.get("x-forwarded-for", "")))

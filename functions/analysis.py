@@ -25,7 +25,7 @@ from shared.services.guarding import Reading
 
 async def analyze(call: Call) -> Reply:
     """The whole reading."""
-    request, reading = _read(call)
+    request, reading = await _read(call)
     features = reading.features
     body = {
         "request_id": call.request_id,
@@ -45,7 +45,8 @@ async def analyze(call: Call) -> Reply:
 
 async def classify(call: Call) -> Reply:
     """The category alone, with the probability of each."""
-    features = _read(call)[1].features
+    _, reading = await _read(call)
+    features = reading.features
     body = {
         "request_id": call.request_id,
         "category": features.category.value,
@@ -61,11 +62,11 @@ async def categories(call: Call) -> Reply:
     return Reply({"categories": [{"id": c.value, "description": text} for c, text in CATEGORY_DESCRIPTIONS.items()]})
 
 
-def _read(call: Call) -> tuple[ChatRequest, Reading]:
+async def _read(call: Call) -> tuple[ChatRequest, Reading]:
     """The request, and what the guard reads of it for the caller's service; what it refuses is shown, not refused."""
     body = parse(call.body, AnalyzeBody)
     label = None if body.security_label is None else SecurityLevel.from_label(body.security_label)
-    reading = call.container.routing.guard.read(
-        chat_request(body, prompt=body.prompt, system=body.system), call.caller.service, label
-    )
+    request = chat_request(body, prompt=body.prompt, system=body.system)
+    guard = call.container.routing.guard
+    reading = await guard.read_aside(request, call.caller.service, label)
     return reading.request, reading

@@ -12,10 +12,12 @@ from functions import (
     health,
     limits,
     rag,
+    rag_query,
     receipts,
     responses,
     routing,
     security,
+    semantic,
 )
 from functions._edge import Route, entry
 from functions._idempotency import once
@@ -206,6 +208,16 @@ ROUTES = (
         "Take documents in.",
         limits=EndpointClass.RETRIEVE,
     ),
+    Route(
+        "rag_query",
+        "POST",
+        "rag/query",
+        Permission.RAG_READ,
+        once(rag_query.query),
+        "An answer from documents, with citations.",
+        limits=EndpointClass.RETRIEVE,
+        is_metered_inside=True,
+    ),
     Route("rag_documents", "GET", "rag/documents", Permission.RAG_READ, rag.documents, "Documents and their states."),
     Route("rag_document", "GET", "rag/documents/{document_id}", Permission.RAG_READ, rag.document, "One document."),
     Route(
@@ -226,6 +238,24 @@ ROUTES = (
         "Work on a document again.",
     ),
     Route("rag_collections", "GET", "rag/collections", Permission.RAG_READ, rag.collections, "What collections hold."),
+    Route(
+        "semantic_embed",
+        "POST",
+        "semantic/embed",
+        Permission.ROUTER_INVOKE,
+        once(semantic.embed),
+        "Vectors of texts.",
+        limits=EndpointClass.EMBED,
+    ),
+    Route(
+        "semantic_analyze",
+        "POST",
+        "semantic/analyze",
+        Permission.ROUTER_INVOKE,
+        once(semantic.analyze),
+        "What texts have to do with each other and what they say.",
+        limits=EndpointClass.ANALYZE,
+    ),
     Route("health", "GET", "health", OPEN, health.health, "Liveness."),
     Route("health_ready", "GET", "health/ready", OPEN, health.ready, "Readiness, by dependency."),
 )

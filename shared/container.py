@@ -56,6 +56,7 @@ from shared.services.configuration_keeping import ConfigurationKeeper
 from shared.services.deployment_health import DeploymentHealth
 from shared.services.erased_on_arrival import ErasedOnArrival
 from shared.services.forecasting import QualityForecaster
+from shared.services.grounded import GroundedService
 from shared.services.idempotency import IdempotencyService
 from shared.services.ingestion import IngestionService
 from shared.services.ingestion_work import IngestionWork, Workshop
@@ -68,6 +69,7 @@ from shared.services.receipts import ReceiptService
 from shared.services.reconciling import Reconciler
 from shared.services.recording import RecordWriter
 from shared.services.retention import Retention
+from shared.services.retrieval import RetrievalService
 from shared.services.reuse import AnswerReuse, SentenceEncoder
 from shared.services.routing import RoutingService
 from shared.services.security_events import SecurityEventLog
@@ -85,6 +87,7 @@ from shared.stores.postgres.documents import PostgresDocumentStore
 from shared.stores.postgres.encryption import connection_encryption
 from shared.stores.postgres.erasures import PostgresErasures
 from shared.stores.postgres.maintenance import PostgresMaintenance
+from shared.stores.postgres.passages import PostgresPassageIndex
 from shared.stores.postgres.personal import PostgresEventsOfPersons, PostgresLedgerOfPersons
 from shared.stores.postgres.pool import PasswordSource, PostgresPool, entra_password
 from shared.stores.postgres.probe import PostgresProbe
@@ -161,6 +164,8 @@ class Container:
     reconciler: Reconciler
     oversight: Oversight
     ingestion: Ingestion
+    retrieval: RetrievalService
+    grounded: GroundedService
     close: Callable[[], Awaitable[None]]
 
 
@@ -216,7 +221,8 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
     counts = _counting(redis, pool, lambda: shelf.policy, clock, telemetry, closing)
     erasures = PostgresErasures(pool)
     ledger = ErasedOnArrival(PostgresRecordStore(pool, writer=ids.request_id()), erasures, clock, telemetry)
-    records = RecordWriter(ledger, spill, journal, telemetry, counts.books)
+    log = _event_log(pool, clock, telemetry, closing)
+    records = RecordWriter(ledger, spill, journal, telemetry, counts.books, log)
     archive = PostgresConfigurationArchive(pool)
     keeper = ConfigurationKeeper(archive, telemetry)
     predictor = load_quality_model()
@@ -235,15 +241,11 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
     routing = RoutingService(shelf, attempts, providers, records, clock, telemetry, rng, keeper, reuse, counts.till)
     vectors = Shelf(*embedding_part(registry, policy), health, clock)
     embeddings = RoutingService(vectors, attempts, providers, records, clock, telemetry, rng, keeper, till=counts.till)
-    probes = (PostgresProbe(pool), RedisProbe(redis), QueueProbe(spill))
     trails, families = _tables(settings, entra, closing)
     audit = AuditTrail(trails, clock, telemetry, writer=ids.request_id())
     closing.push_async_callback(audit.aclose)
     tokens, tenant_tokens = _session_tokens(settings, entra, clock, closing), _entra_tokens(settings, clock)
     sessions = _sessions(settings, tokens, tenant_tokens, families, RedisLoginGuard(redis), clock, telemetry)
-    oversight = _oversight(
-        settings, pool, trails, families, cache, erasures, audit, shelf, clock, ids, telemetry, closing
-    )
     health.start()
     closing.push_async_callback(health.aclose)
     records.start()
@@ -251,6 +253,9 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
     keeper.start()
     closing.push_async_callback(keeper.aclose)
     await _recover(records)
+    retrieval = RetrievalService(
+        PostgresPassageIndex(pool), embeddings, lambda: _usual_model(vectors.registry), clock, ids, telemetry
+    )
     return Container(
         settings=settings,
         clock=clock,
@@ -263,7 +268,9 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
         embeddings=embeddings,
         records=records,
         receipts=ReceiptService(PostgresReceiptStore(pool), archive, parse_kept, shelf, clock, telemetry),
-        readiness=ReadinessService(probes, clock, either=_KEEP_RECORDS),
+        readiness=ReadinessService(
+            (PostgresProbe(pool), RedisProbe(redis), QueueProbe(spill)), clock, either=_KEEP_RECORDS
+        ),
         maintenance=PostgresMaintenance(pool, clock),
         identity=Identity(tokens, sessions),
         audit=audit,
@@ -271,8 +278,14 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
         limits=counts.limits,
         till=counts.till,
         reconciler=counts.reconciler,
-        oversight=oversight,
+        oversight=_oversight(
+            settings, pool, trails, families, cache, erasures, audit, log, shelf, clock, ids, telemetry
+        ),
         ingestion=_ingestion(settings, entra, password, embeddings, vectors, clock, ids, telemetry, closing),
+        retrieval=retrieval,
+        grounded=GroundedService(
+            retrieval, routing, shelf, telemetry, SentenceEncoder.from_quality_model(predictor).encode
+        ),
         close=closing.aclose,
     )
 
@@ -436,6 +449,14 @@ def _answer_cache(settings: Settings, clock: Clock, closing: contextlib.AsyncExi
     return RedisAnswerCache(redis, clock, seal)
 
 
+def _event_log(
+    pool: PostgresPool, clock: Clock, telemetry: Telemetry, closing: contextlib.AsyncExitStack
+) -> SecurityEventLog:
+    log = SecurityEventLog(PostgresSecurityEvents(pool), clock, telemetry)
+    closing.push_async_callback(log.aclose)
+    return log
+
+
 def _oversight(
     settings: Settings,
     pool: PostgresPool,
@@ -444,15 +465,14 @@ def _oversight(
     cache: RedisAnswerCache,
     erasures: PostgresErasures,
     audit: AuditTrail,
+    log: SecurityEventLog,
     shelf: Shelf,
     clock: Clock,
     ids: Ids,
     telemetry: Telemetry,
-    closing: contextlib.AsyncExitStack,
 ) -> Oversight:
     """What watches, erases, retains and reports."""
-    events = PostgresSecurityEvents(pool)
-    threats = ThreatWatch(PostgresThreats(pool), events, lambda: shelf.policy, clock, telemetry)
+    threats = ThreatWatch(PostgresThreats(pool), log.store, lambda: shelf.policy, clock, telemetry)
     stores = (
         PostgresLedgerOfPersons(pool, clock),
         PostgresEventsOfPersons(pool),
@@ -475,9 +495,9 @@ def _oversight(
         plain_models=settings.vertex_grpc_endpoint is not None,
         session_keys=keys,
     )
-    compliance = ComplianceReporter(events, threats, audit, privacy, retention, clock, facts=facts, asked=(database,))
-    log = SecurityEventLog(events, clock, telemetry)
-    closing.push_async_callback(log.aclose)
+    compliance = ComplianceReporter(
+        log.store, threats, audit, privacy, retention, clock, facts=facts, asked=(database,)
+    )
     return Oversight(log, threats, privacy, retention, compliance)
 
 

@@ -12,11 +12,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from shared.domain.analytics import Aggregate, AnalyticsQuery, Freshness, Granularity, Spend
 from shared.domain.audit import AuditEvent, AuditHead, AuditQuery, AuditRow
 from shared.domain.breaker import SharedHealth
 from shared.domain.budgets import Account, BudgetEvent, Lease, LedgerSpend, Purse, Reserved
 from shared.domain.chat import ChatRequest
 from shared.domain.documents import (
+    Calibration,
+    Candidates,
     Chunk,
     CollectionFacts,
     Document,
@@ -24,10 +27,10 @@ from shared.domain.documents import (
     DocumentStatus,
     IngestionTask,
     ParsedDocument,
-    Passage,
     SearchScope,
     Vectors,
 )
+from shared.domain.feedback import Feedback, FeedbackState
 from shared.domain.health import Admission, AdmissionRequest, BreakerEvent, WorkerReport
 from shared.domain.identity import Principal
 from shared.domain.limits import Ended, Meter, Verdict
@@ -911,6 +914,89 @@ class PersonalStore(Protocol):
         ...
 
 
+class RollupStore(Protocol):
+    """Computes rollups, a bucket at a time; of all processes that try at once one does, the others find nothing."""
+
+    async def fold(self, now: datetime, *, tiers: Sequence[int]) -> bool:
+        """Compute some of the oldest minutes that are out of date from the ledger; False: there are none.
+
+        Args:
+            now: minutes long before it are not kept, and computed with all of their hour.
+            tiers: prompt lengths, in tokens, above which some model's prices differ.
+
+        Raises:
+            DependencyUnavailable: no answer in time; nothing was changed.
+        """
+        ...
+
+    async def merge(self, granularity: Granularity) -> bool:
+        """Compute the oldest hour or day that is out of date from what it consists of; False: there is none.
+
+        Raises:
+            DependencyUnavailable: no answer in time; nothing was changed.
+        """
+        ...
+
+    async def purge_minutes(self, now: datetime) -> None:
+        """Let go of minutes that are not kept any more.
+
+        Raises:
+            DependencyUnavailable: no answer in time; nothing was changed.
+        """
+        ...
+
+    async def join_feedback(self, now: datetime) -> None:
+        """Count feedback whose record has arrived by now, and forget what waited in vain.
+
+        Raises:
+            DependencyUnavailable: no answer in time; doing it again is safe.
+        """
+        ...
+
+
+class AnalyticsStore(Protocol):
+    """Answers from rollups; it never reads the ledger."""
+
+    async def rows(self, query: AnalyticsQuery) -> Sequence[Aggregate]:
+        """The rows that a query takes, by start and group, and one more than its limit where there are more.
+
+        Raises:
+            DependencyUnavailable: no answer in time.
+        """
+        ...
+
+    async def spend(
+        self, tenant_id: str, edges: Sequence[datetime], *, services: Sequence[str] | None = None
+    ) -> Sequence[Spend]:
+        """What was spent, by bucket, service and model, with the tokens that say why. `services` None: all.
+
+        Raises:
+            DependencyUnavailable: no answer in time.
+        """
+        ...
+
+    async def freshness(self) -> Freshness:
+        """Up to when the rollups are complete.
+
+        Raises:
+            DependencyUnavailable: no answer in time.
+        """
+        ...
+
+
+class FeedbackStore(Protocol):
+    """What callers say of answers."""
+
+    async def put(self, feedback: Feedback) -> FeedbackState:
+        """Keep feedback in place of what the same principal said of the same request.
+
+        Raises:
+            DependencyUnavailable: it was not kept, as far as can be known; putting again is safe.
+            NotFound: the request is another service's.
+        """
+        ...
+
+
 class ErasureStore(Protocol):
     """Erasures, how far they are, and their certificates."""
 
@@ -1169,7 +1255,7 @@ class PassageIndex(Protocol):
 
     async def search(
         self, scope: SearchScope, *, vector: bytes | None, terms: Mapping[str, float], model: str, candidates: int
-    ) -> Sequence[Passage]:
+    ) -> Candidates:
         """The best `candidates` of each leg, with their scores of each leg that they were found by.
 
         `Passage.score` is 0: fusion is `shared.rag.fusion`'s. Filters never starve a leg: it gives `candidates`
@@ -1179,6 +1265,44 @@ class PassageIndex(Protocol):
         Raises:
             DependencyUnavailable: no answer in time.
             InvalidRequest: the vector does not have the length of the model's vectors.
+        """
+        ...
+
+    async def active_model(self) -> str | None:
+        """The embedding model whose vectors are complete and searched; None before the first document.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def calibrate(self, tenant_id: str, collection: str, calibration: Calibration) -> None:
+        """Keep what was measured; nothing when there is no such collection.
+
+        Raises:
+            DependencyUnavailable: it was not kept, as far as can be known; doing it again is safe.
+        """
+        ...
+
+    async def uncalibrated(self, model: str, *, limit: int) -> Sequence[tuple[str, str]]:
+        """Tenant and name of collections whose calibration is missing, by another model, or of other times.
+
+        Of other times is one that was made when the collection held less than half, or more than twice, as much.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+
+class Reranker(Protocol):
+    """Reads a question and passages together, which tells more than comparing their vectors, and costs more."""
+
+    async def rerank(self, question: str, texts: Sequence[str]) -> Sequence[float]:
+        """How well each text answers the question, in [0, 1], in the texts' order.
+
+        Raises:
+            ProviderError: of the class that fits.
         """
         ...
 

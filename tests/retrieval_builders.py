@@ -49,14 +49,14 @@ def vector(text: str) -> bytes:
     return (total / np.linalg.norm(total)).astype("<f4").tobytes()
 
 
-async def publish(store: DocumentStore, texts: Sequence[str], *, labels: Sequence[SecurityLevel] = (), **fields: Any) -> Document:
+async def publish(
+    store: DocumentStore, texts: Sequence[str], *, labels: Sequence[SecurityLevel] = (), **fields: Any
+) -> Document:
     """A document that is ready."""
     registered, _ = await store.register(source(**fields), document_id=str(uuid4()))
     claimed = await store.claim(registered.tenant_id, registered.id, registered.version, worker="w", lease_s=60)
     assert claimed is not None
-    chunks = [
-        chunk(n, text, label=labels[n] if labels else claimed.label) for n, text in enumerate(texts)
-    ]
+    chunks = [chunk(n, text, label=labels[n] if labels else claimed.label) for n, text in enumerate(texts)]
     assert await store.publish(claimed, chunks, [vector(text) for text in texts], model=MODEL, worker="w")
     ready = await store.get(claimed.tenant_id, claimed.id)
     assert ready is not None

@@ -9,13 +9,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from functions._wire.parsing import Body
+from functions._wire.parsing import Body, Line
 from shared.domain.errors import InvalidRequest
 from shared.domain.policy import Preset, RoutingConstraints, Weights
 from shared.domain.security import SecurityLevel
 
 _Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[\w.:/@-]+$")]
 _ToolName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w.-]+$")]
+
+MAX_PARTS = 1024
+"""Of one message."""
 
 
 class TextContent(Body):
@@ -64,7 +67,7 @@ class FileObject(Body):
     """A document as base64 or a data URL."""
 
     file_data: str | None = None
-    filename: Annotated[str, Field(max_length=255)] | None = None
+    filename: Annotated[Line, Field(max_length=255)] | None = None
     file_id: str | None = None
 
 
@@ -104,7 +107,7 @@ class FunctionCall(Body):
 class ToolCall(Body):
     """A tool call of an earlier answer. `extra_content` brings back what the router sent with it."""
 
-    id: Annotated[str, Field(min_length=1, max_length=256)]
+    id: Annotated[Line, Field(min_length=1, max_length=256)]
     type: Literal["function"] = "function"
     function: FunctionCall
     extra_content: dict[str, Any] | None = None
@@ -124,14 +127,14 @@ class ChatMessage(Body):
     """One message."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[ContentPart] | None = None
-    name: str | None = None
-    tool_calls: list[ToolCall] | None = None
-    tool_call_id: str | None = None
+    content: str | Annotated[list[ContentPart], Field(max_length=MAX_PARTS)] | None = None
+    name: Annotated[Line, Field(max_length=256)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_PARTS)] | None = None
+    tool_call_id: Annotated[Line, Field(max_length=256)] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
-    thinking_blocks: list[ThinkingBlock] | None = None
-    annotations: list[Any] | None = None
+    thinking_blocks: Annotated[list[ThinkingBlock], Field(max_length=MAX_PARTS)] | None = None
+    annotations: Annotated[list[Any], Field(max_length=4096)] | None = None
     audio: None = None
     function_call: None = None
 
@@ -210,10 +213,11 @@ class WeightsBody(Body):
             raise InvalidRequest(f"weights: {error}", param="weights") from error
 
 
+_Stop = Annotated[str, Field(max_length=1024)]
 _Zone = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 _Models = Annotated[list[_Name], Field(max_length=256)]
 _Tags = Annotated[
-    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
+    dict[Annotated[Line, Field(min_length=1, max_length=64)], Annotated[Line, Field(max_length=512)]],
     Field(max_length=16),
 ]
 
@@ -282,7 +286,7 @@ class GenerationBody(Body):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
-    stop: str | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)] | None = None
+    stop: _Stop | Annotated[list[Annotated[_Stop, Field(min_length=1)]], Field(max_length=16)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None

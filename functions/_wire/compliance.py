@@ -71,7 +71,8 @@ def export_lines(page: ExportPage) -> bytes:
 def erasure_body(erasure: Erasure) -> dict[str, Any]:
     """An erasure; once it is complete with its certificate, byte for byte what was hashed."""
     order = erasure.order
-    return {**order_body(order), "found": {name: dict(counts) for name, counts in erasure.found.items()}}
+    found = {name: dict(counts) for name, counts in erasure.found.items()}
+    return {**order_body(order), "found": found, "vouched": erasure.vouched}
 
 
 def order_body(order: ErasureOrder) -> dict[str, Any]:

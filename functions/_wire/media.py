@@ -3,12 +3,20 @@
 import base64
 import binascii
 import mimetypes
+import re
+from urllib.parse import urlsplit
 
+from shared.analysis.archive_ratio import is_bomb
 from shared.domain.chat import MediaPart, Modality
 from shared.domain.errors import InvalidRequest
 
 _AUDIO_TYPES = {"mp3": "audio/mpeg", "m4a": "audio/mp4"}
 _URI_SCHEMES = ("https://", "gs://")
+_HTTPS = 443
+_MAX_URL_CHARS = 4096
+_PLAIN_URL = re.compile(rf"[!-\[\]-~]{{1,{_MAX_URL_CHARS}}}")
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
+"""A host's or bucket's name. Numeric addresses in their many ways of writing are names of no service."""
 
 
 def media_at(
@@ -35,10 +43,27 @@ def media_at(
         return MediaPart(kind, mime_type.lower(), _decoded(payload, where), filename=filename, detail=detail)
     if not url.startswith(_URI_SCHEMES):
         raise InvalidRequest(f"{where}: must be a data:, https:// or gs:// URL", param=where)
+    _require_plain(url, where)
     guessed = mimetypes.guess_type(url.partition("?")[0])[0]
     kind = modality or Modality.DOCUMENT
     default = {Modality.IMAGE: "image/jpeg", Modality.VIDEO: "video/mp4"}.get(kind, "application/octet-stream")
     return MediaPart(kind, guessed or default, uri=url, filename=filename, detail=detail)
+
+
+def _require_plain(url: str, where: str) -> None:
+    """A URL that two readers could take for two different ones, or that carries a login, is refused.
+
+    Whether its host may be named at all is the policy's to say.
+    """
+    try:
+        parts = urlsplit(url)
+        plain = parts.port in {None, _HTTPS} and parts.username is None and parts.password is None
+    except ValueError:
+        plain = False
+    if not plain or not _PLAIN_URL.fullmatch(url) or not _HOST.fullmatch(parts.netloc.removesuffix(f":{_HTTPS}")):
+        raise InvalidRequest(
+            f"{where}: must name a host, without login, other ports or unescaped characters", param=where
+        )
 
 
 def file_of(file_data: str | None, filename: str | None, where: str) -> MediaPart:
@@ -78,4 +103,6 @@ def _decoded(payload: str, where: str) -> bytes:
         raise InvalidRequest(f"{where}: not valid base64", param=where) from None
     if not data:
         raise InvalidRequest(f"{where}: empty", param=where)
+    if is_bomb(data):
+        raise InvalidRequest(f"{where}: the archive claims to hold absurdly much", code="archive_bomb", param=where)
     return data

@@ -1,8 +1,9 @@
 """From a body's bytes to a model, with errors that name the field and never quote the content."""
 
-from typing import Any, TypeVar
+import re
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from shared.domain.errors import InvalidRequest
@@ -14,6 +15,15 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
+def _one_line(value: str) -> str:
+    if _CONTROL.search(value):
+        raise ValueError("must not hold control characters")
+    return value
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+Line = Annotated[str, AfterValidator(_one_line)]
+"""A name or a word: text that is repeated in records and logs, where line ends and escapes would forge entries."""
 B = TypeVar("B", bound=Body)
 _ABSENT = object()
 
@@ -43,7 +53,8 @@ def _explained(error: ValidationError, body: bytes) -> InvalidRequest:
         return InvalidRequest("the body must be a JSON object", code="invalid_json")
     # A union reports every branch: the error that got deepest into the body is about the branch that was meant.
     found = [(_path(detail, raw), detail) for detail in details]
-    path, detail = max(found, key=lambda item: len(item[0]))
+    # Of those, that it is no string says least: the other branches know what it is instead.
+    path, detail = max(found, key=lambda item: (len(item[0]), item[1]["type"] != "string_type"))
     field = _dotted(path)
     if detail["type"] == "extra_forbidden":
         return InvalidRequest(f"{field}: unknown field", code="unknown_field", param=field)

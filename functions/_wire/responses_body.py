@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
 
-from functions._wire.chat import NamedFunction, RouterOptions
-from functions._wire.parsing import Body
+from functions._wire.chat import MAX_PARTS, NamedFunction, RouterOptions
+from functions._wire.parsing import Body, Line
 
 REASONING_CONTENT = "reasoning.encrypted_content"
 """The one `include` that is honoured: reasoning items always carry it."""
@@ -52,7 +52,7 @@ class InputFile(Body):
     file_data: str | None = None
     file_url: str | None = None
     file_id: str | None = None
-    filename: Annotated[str, Field(max_length=255)] | None = None
+    filename: Annotated[Line, Field(max_length=255)] | None = None
 
 
 class SoundData(Body):
@@ -80,14 +80,14 @@ class InputMessage(_Replayed):
 
     type: Literal["message"] = "message"
     role: Literal["user", "assistant", "system", "developer"]
-    content: str | list[InputPart]
+    content: str | Annotated[list[InputPart], Field(max_length=MAX_PARTS)]
 
 
 class FunctionCallItem(_Replayed):
     """A tool call of an earlier answer. `extra_content` brings back what the router sent with it."""
 
     type: Literal["function_call"]
-    call_id: Annotated[str, Field(min_length=1, max_length=256)]
+    call_id: Annotated[Line, Field(min_length=1, max_length=256)]
     name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w.-]+$")]
     arguments: str
     extra_content: dict[str, Any] | None = None
@@ -97,7 +97,7 @@ class FunctionOutputItem(_Replayed):
     """What a tool answered."""
 
     type: Literal["function_call_output"]
-    call_id: Annotated[str, Field(min_length=1, max_length=256)]
+    call_id: Annotated[Line, Field(min_length=1, max_length=256)]
     output: str | list[InputText]
 
 
@@ -188,7 +188,7 @@ class StreamExtras(Body):
 
 
 _Tags = Annotated[
-    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
+    dict[Annotated[Line, Field(min_length=1, max_length=64)], Annotated[Line, Field(max_length=512)]],
     Field(max_length=16),
 ]
 

@@ -12,7 +12,7 @@ import orjson
 from functions._wire import responses_body as wire
 from functions._wire.chat import RouterOptions
 from functions._wire.media import audio_of, file_of, media_at
-from functions._wire.to_domain import effort_of, signatures_of
+from functions._wire.to_domain import effort_of, require_few_parts, signatures_of
 from shared.domain.chat import (
     ChatRequest,
     FormatKind,
@@ -113,6 +113,7 @@ def responses_request(body: wire.ResponsesBody) -> ResponsesRequest:
         for index, item in enumerate(body.input):
             _add_item(item, index, talk, systems, call_names)
         talk.end_spoken()
+    require_few_parts(talk.messages, "input")
     if not talk.messages:
         raise InvalidRequest("input: at least one item that is not a system message", param="input")
     request = ChatRequest(

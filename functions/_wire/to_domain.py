@@ -26,6 +26,8 @@ from shared.domain.chat import (
 )
 from shared.domain.errors import InvalidRequest
 
+MAX_PARTS_IN_ALL = 8192
+"""Each part is read for itself, which costs more than its characters when there are very many."""
 _TURN = re.compile(r"messages\[(\d+)\]")
 _PART = re.compile(r"\.parts\[(\d+)\]")
 _TOOL = re.compile(r"(tools\[\d+\])\.(description|parameters)")
@@ -48,6 +50,7 @@ def chat_request(body: wire.GenerationBody, *, prompt: str | None = None, system
             messages.append(_message(message, where, call_names))
     if prompt is not None:
         messages.append(Message(Role.USER, (TextPart(prompt),)))
+    require_few_parts(messages, "messages")
     if not messages:
         raise InvalidRequest("messages: at least one message that is not a system message", param="messages")
     if body.max_tokens is not None and body.max_completion_tokens is not None:
@@ -63,6 +66,16 @@ def chat_request(body: wire.GenerationBody, *, prompt: str | None = None, system
         max_output_tokens=body.max_completion_tokens or body.max_tokens,
         reasoning_effort=effort_of(body.reasoning_effort),
     )
+
+
+def require_few_parts(messages: Sequence[Message], field: str) -> None:
+    """Refuse conversations of very many parts.
+
+    Raises:
+        InvalidRequest: naming the field.
+    """
+    if sum(len(message.parts) for message in messages) > MAX_PARTS_IN_ALL:
+        raise InvalidRequest(f"{field}: more than {MAX_PARTS_IN_ALL} parts in all", param=field)
 
 
 def body_param(param: str | None, body: wire.GenerationBody) -> str | None:

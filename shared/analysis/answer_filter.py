@@ -51,12 +51,14 @@ class FilterRules:
         secrets: finds credentials that are to be taken out; None: none is.
         is_known: whether a credential was in the request; what the caller wrote may come back.
         leaks: finds repetitions of the system text that are to be taken out; None: none is.
+        text_is_json: the answer was asked for as JSON, so a value must not end the string that it stands in.
     """
 
     placeholders: Placeholders | None = None
     secrets: Scanner | None = None
     is_known: Callable[[str], bool] = lambda _value: False
     leaks: LeakFinder | None = None
+    text_is_json: bool = False
 
     def __bool__(self) -> bool:
         """Whether there is anything to do."""
@@ -74,7 +76,7 @@ class AnswerFilter:
 
     def __init__(self, rules: FilterRules) -> None:
         self._rules = rules
-        self._text = _Channel(rules)
+        self._text = _Channel(rules, in_json=rules.text_is_json)
         self._thinking = _Channel(rules)
         self._calls: dict[int, _Channel] = {}
 
@@ -180,10 +182,12 @@ class _Channel:
     def _before_secret(self, held: str) -> int:
         """How much of it lies before what could be a credential still under way."""
         head = held.rfind(_KEY_HEAD)
-        if head >= 0 and len(held) - head < _MAX_KEY_CHARS and not _KEY_FOOT.search(held, head):
+        foot = None if head < 0 else _KEY_FOOT.search(held, head)
+        if head >= 0 and foot is None and len(held) - head < _MAX_KEY_CHARS:
             return head
         named = _NAMED_KEY.search(held, max(0, len(held) - _MAX_NAMED_CHARS))
-        word = len(held.rstrip(_WORD_CHARS)) if named is None else named.start()
+        whole = 0 if foot is None else foot.end()
+        word = whole + len(held[whole:].rstrip(_WORD_CHARS)) if named is None else named.start()
         if len(held) - word <= (_MAX_KEY_CHARS if _JWT_HEAD.search(held, word) else _MAX_HELD_CHARS):
             return word
         if self.rules.secrets is not None and self.rules.secrets.certain(held[word:]):

@@ -66,6 +66,22 @@ def _texts_of_turn(message: Message, turn: int, *, are_apart: bool) -> Iterator[
                 yield PlacedText(location, part.text)
 
 
+def request_chars(request: ChatRequest) -> int:
+    """About how much there is to read: the texts of the turns, without decoding any attachment."""
+    sizes = (
+        len(
+            part.arguments_json
+            if isinstance(part, ToolCallPart)
+            else part.data or b""
+            if isinstance(part, MediaPart)
+            else part.text
+        )
+        for message in request.messages
+        for part in message.parts
+    )
+    return len(request.system) + sum(sizes)
+
+
 def unread_attachments(request: ChatRequest) -> int:
     """How many attachments hold content that nobody here can read: pictures, sound, binary documents, addresses."""
     return sum(plain_text(part) is None for part in request.media())

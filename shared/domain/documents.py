@@ -247,6 +247,40 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """From which confidence on a collection is taken to hold an answer.
+
+    Attributes:
+        model: the embedding model whose similarities were looked at.
+        threshold: of `shared.rag.abstention.confidence`.
+        chunks: that the collection held then; it is to be done again when they are many more or fewer.
+    """
+
+    model: str
+    threshold: float
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What a search looked at.
+
+    Attributes:
+        passages: the best of both legs; `Passage.score` is 0.
+        vectors: theirs, single precision; empty for one that this model has no vector of yet.
+        most_lexical: BM25 that a chunk with nothing but the query's words would have.
+        chunks: of the collection.
+        calibration: of the collection, None before the first.
+    """
+
+    passages: tuple[Passage, ...] = ()
+    vectors: tuple[bytes, ...] = ()
+    most_lexical: float = 0.0
+    chunks: int = 0
+    calibration: Calibration | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Citation:
     """Where a statement of an answer comes from: the quote stands in the document from `start` to `end`."""
 

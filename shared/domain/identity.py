@@ -70,6 +70,7 @@ class Principal:
         proof: what proved it.
         expires_at: when the proof ends, where it says so.
         session_id: the router session it came with.
+        groups: that its proof names, as documents' access lists do; a session's tokens name none.
     """
 
     id: str
@@ -80,6 +81,12 @@ class Principal:
     proof: Proof = Proof.EASY_AUTH
     expires_at: datetime | None = None
     session_id: str | None = None
+    groups: frozenset[str] = frozenset()
+
+    @property
+    def reader_groups(self) -> frozenset[str]:
+        """What an access list may name to let it read: its groups and its roles."""
+        return self.groups | {role.value for role in self.roles}
 
     @property
     def permissions(self) -> frozenset[Permission]:

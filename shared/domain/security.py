@@ -165,6 +165,8 @@ class GuardRules:
         injection_from: score (`injection_score`) from which a request counts as one.
         answer_secrets: what is done about credentials in answers that were not in the request.
         answer_leaks: what is done about answers that repeat the system text.
+        media_hosts: hosts that media may be named at (``example.com``, ``*.example.com``): the model's vendor fetches
+            from there. None by default; ``gs://`` needs no host, its buckets have access rules of their own.
     """
 
     levels: Mapping[SecurityLevel, ContentAction] = field(default_factory=dict)
@@ -173,6 +175,13 @@ class GuardRules:
     injection_from: float = 0.7
     answer_secrets: AnswerAction = AnswerAction.FLAG
     answer_leaks: AnswerAction = AnswerAction.OFF
+    media_hosts: frozenset[str] = frozenset()
+
+    def allows_host(self, host: str) -> bool:
+        """Whether media may be named at a host."""
+        host = host.lower()
+        parents = (f"*{host[place:]}" for place, char in enumerate(host) if char == ".")
+        return host in self.media_hosts or not self.media_hosts.isdisjoint(parents)
 
     def action(self, finding: Finding) -> ContentAction:
         """What is done about a finding."""

@@ -8,10 +8,14 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from uuid import UUID, uuid5
 
 from shared.domain.audit import UNKNOWN_NETWORK
+from shared.domain.errors import InjectionSuspected, SensitiveContent
+from shared.domain.records import RequestRecord
 
 _TARGET_DIGITS = 16
+_REFUSED = frozenset({InjectionSuspected.code, SensitiveContent.code})
 
 
 class SecurityEventKind(StrEnum):
@@ -73,6 +77,13 @@ class SecurityEvent:
             self.code,
             self.target,
         )
+
+
+_TAGGED = {
+    "router.injection": SecurityEventKind.INJECTION,
+    "router.answer_secrets": SecurityEventKind.SECRET_IN_ANSWER,
+}
+"""Events by the tags that the guard leaves on records (docs/security.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +274,29 @@ def moves(state: FindingState, wanted: FindingState) -> bool:
     """Whether a finding may go from one state to another: forwards only, a resolved one stays so."""
     order = list(FindingState)
     return order.index(wanted) > order.index(state)
+
+
+def events_of(record: RequestRecord) -> tuple[SecurityEvent, ...]:
+    """What a record tells of content that went through though it looked wrong; what was refused, the door notes.
+
+    The same record always makes the same events. Where it came from a record does not say.
+    """
+    tags = dict(record.tags)
+    return tuple(
+        SecurityEvent(
+            id=str(uuid5(UUID(record.id), kind.value)),
+            at=record.start_time,
+            tenant_id=record.tenant_id,
+            kind=kind,
+            actor=record.principal_id,
+            service=record.service_name,
+            resource=record.endpoint,
+            request_id=record.id,
+            code="flagged",
+        )
+        for tag, kind in _TAGGED.items()
+        if tag in tags and record.error_code not in _REFUSED
+    )
 
 
 def target_digest(account: str) -> str:

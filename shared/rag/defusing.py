@@ -1,9 +1,9 @@
 """Retrieved text as data: what could pass for a turn, an order of the template or the end of the data is taken apart.
 
-A document is written by anybody, and a model reads it in the same stream as its orders. Fencing retrieved text with
-marks that cannot stand in it, and saying that what is between them is data, is the delimiting of Hines et al., "Defending
-against indirect prompt injection attacks with spotlighting" (2024), https://arxiv.org/abs/2403.14720. It lowers the odds
-of an attack and ends none: what looks like one is reported besides, and dropped where the policy says so.
+A document is written by anybody, and a model reads it in the same stream as its orders. Marks that cannot stand in the
+text around it, and the word that what is between them is data, are the delimiting of Hines et al., "Defending against
+indirect prompt injection attacks with spotlighting" (2024), https://arxiv.org/abs/2403.14720. It lowers the odds of an
+attack and ends none: what looks like one is reported besides, and dropped where the policy says so.
 
 Words stay as they are: only marks, and characters that nobody sees, are changed.
 """
@@ -37,12 +37,12 @@ _NAMED: Final = re.compile(
     re.IGNORECASE,
 )
 _BRACKETED: Final = re.compile(r"\[(/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS))\]|<<(/?SYS)>>")
-_OUR_MARKS: Final = re.compile(r"<(\s*/?\s*passages?\b)", re.IGNORECASE)
+_OUR_MARKS: Final = re.compile(r"[<\uff1c\ufe64](\s*/?\s*passages?\b)", re.IGNORECASE)
 _ROLE_LINE: Final = re.compile(
     r"^([ \t]*(?:#{1,6}[ \t]*|\*\*)?)(system|developer|assistant|human|user|ai)((?:\*\*)?[ \t]*:)",
     re.IGNORECASE | re.MULTILINE,
 )
-_IMAGE: Final = re.compile(r"!\[(?=[^\]\n]{0,200}\]\s?[(\[])")
+_IMAGE: Final = re.compile(r"!\[(?=[^\]]{0,300}\]\s?[(\[])")
 
 
 @dataclass(frozen=True, slots=True)

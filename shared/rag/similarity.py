@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.rag.terms import query_terms, words
+from shared.rag.terms import query_terms, text_terms
 
 Matrix = NDArray[np.float32]
 _Terms = tuple[str, ...]
@@ -28,8 +28,11 @@ _MOST_WORDS: Final = 4
 """Of a phrase; longer runs are mostly titles and lists."""
 _MOST_CHARACTERS: Final = 6
 """Of a phrase in a script without spaces, where a character counts as a word."""
+_ONCE: Final = 0.5
+"""What a phrase that is said only once counts for: most runs of words are no terms."""
 _BREAK: Final = re.compile(r"[^\w\s'\u2019-]|\n|\s['\u2019-]|['\u2019-]\s")
 _UNSPACED: Final = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]{2,}")
+_WORD: Final = re.compile(r"[^\W_]+(?:_+[^\W_]+)*")
 _LEAST_LETTERS: Final = 3
 _NUMBER: Final = re.compile(r"[\d\W_]+")
 _PRECISION: Final = 4
@@ -130,7 +133,9 @@ def key_phrases(text: str, count: int) -> tuple[KeyPhrase, ...]:
                 longer[part] += 1
                 said_in_longer[part] += often
     scores = {
-        terms: math.log2(len(terms) + 1) * (often - said_in_longer[terms] / max(1, longer[terms]))
+        terms: math.log2(len(terms) + 1)
+        * (often - said_in_longer[terms] / max(1, longer[terms]))
+        * (1.0 if often > 1 else _ONCE)
         for terms, often in times.items()
     }
     return _best({terms: score for terms, score in scores.items() if score > 0}, shown, count)
@@ -205,12 +210,15 @@ def _holds(whole: _Terms, part: _Terms) -> bool:
 
 def _grams(text: str) -> Iterator[tuple[_Terms, str, bool]]:
     """Every phrase inside the runs of words that mean something, as it is written, and whether it is a whole run."""
-    meaning = query_terms(text).keys()
+    # Of a text that only asks, every word would be left.
+    meaning = query_terms(text).keys() & text_terms(text).keys()
     for stretch in _BREAK.split(text):
         run: list[tuple[str, int, int]] = []
-        for term, start, end in words(stretch):
-            if _UNSPACED.match(stretch, start):
+        for found in _WORD.finditer(stretch):
+            if _UNSPACED.match(found.group()):
                 continue
+            # The first term of a word is the whole of it; its parts, of an identifier, come after.
+            (term, *_), start, end = query_terms(found.group()) or ("",), found.start(), found.end()
             joins = bool(run) and not stretch[run[-1][2] : start].strip("'\u2019- ")
             if run and not (joins and term in meaning):
                 yield from _inside(run, stretch)
@@ -218,8 +226,8 @@ def _grams(text: str) -> Iterator[tuple[_Terms, str, bool]]:
             if term in meaning:
                 run.append((term, start, end))
         yield from _inside(run, stretch)
-    for found in _UNSPACED.finditer(text):
-        run = [(text[place], place, place + 1) for place in range(found.start(), found.end())]
+    for unspaced in _UNSPACED.finditer(text):
+        run = [(text[place], place, place + 1) for place in range(*unspaced.span())]
         yield from _inside(run, text, least=2, most=_MOST_CHARACTERS)
 
 

@@ -16,7 +16,7 @@ Counts are in quarters of an occurrence, so that they are whole numbers wherever
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -36,34 +36,39 @@ _MAX_WORD: Final = 64
 _UNSPACED: Final = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 )
-_PIECES: Final = re.compile(rf"[{_UNSPACED}]+|(?:(?![{_UNSPACED}])[^\W_])+(?:_+(?:(?![{_UNSPACED}])[^\W_])+)*")
+_MARKS: Final = "\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0900-\u0963\u0966-\u0dff"
+"""Accents and vowel signs, which `re` holds for no part of a word."""
+_LETTERS: Final = rf"(?:(?![{_UNSPACED}])(?:[^\W_]|[{_MARKS}]))+"
+_PIECES: Final = re.compile(rf"[{_UNSPACED}]+|{_LETTERS}(?:_+{_LETTERS})*")
 _IS_UNSPACED: Final = re.compile(rf"[{_UNSPACED}]")
 _PARTS: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _CASES: Final = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]|_")
 _LATIN: Final = re.compile(r"[a-z0-9]+")
 _CUT: Final = 5
 
-_STOP_WORDS: Final = frozenset(
-    # English: Lucene's set.
-    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this "
-    "to was will with "
-    # German, French, Spanish, Italian, Portuguese, Dutch: articles, and what joins; none of them means something in English.
-    "der das dem den des und ist ein eine einer einem einen zu im auf fur mit nicht von sich auch "
-    "le la les du et est une dans pour que qui sur pas au aux "
-    "el los las y es un una en por con para del se "
-    "il lo gli e di che non per della dei "
-    "o os um uma em do da dos das na "
-    "het een van te dat niet zijn op".split()
-)
-_ASKING_WORDS: Final = _STOP_WORDS | frozenset(
-    # What questions are made of.
-    "what which who whom whose when where why how does do did can could should would may might must i you we he she his "
-    "her its our your my me us them from about has have had been being were am so than too very just also tell please "
-    "wer was wann wo warum wie welche welcher welches wurde wird werden hat haben sind "
-    "quel quelle quels quelles quand comment pourquoi ou sont ont "
-    "cual cuales cuando donde como quien fue son "
-    "quale quali quando dove come chi sono".split()
-)
+_ENGLISH: Final = """
+    a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to
+    was will with"""
+"""Lucene's set."""
+_WESTERN: Final = """
+    der das dem den des und ist ein eine einer einem einen zu im auf fur mit nicht von sich auch
+    le la les du et est une dans pour que qui sur pas au aux
+    el los las y es un una en por con para del se
+    il lo gli e di che non per della dei
+    o os um uma em do da dos das na
+    het een van te dat niet zijn op"""
+"""German, French, Spanish, Italian, Portuguese, Dutch: articles and what joins, without accents. None of them means
+much in English."""
+_ASKING: Final = """
+    what which who whom whose when where why how does do did can could should would may might must i you we he she his
+    her its our your my me us them from about has have had been being were am so than too very just also tell please
+    wer was wann wo warum wie welche welcher welches wurde wird werden hat haben sind
+    quel quelle quels quelles quand comment pourquoi ou sont ont
+    cual cuales cuando donde como quien fue son
+    quale quali quando dove come chi sono"""
+"""What questions are made of."""
+_STOP_WORDS: Final = frozenset((_ENGLISH + _WESTERN).split())
+_ASKING_WORDS: Final = _STOP_WORDS | frozenset(_ASKING.split())
 
 
 def text_terms(text: str, prefix: str = "") -> Mapping[str, int]:
@@ -80,7 +85,7 @@ def query_terms(text: str) -> Mapping[str, float]:
     counts: Counter[str] = Counter()
     _count(counts, text, _ASKING_WORDS, QUARTERS)
     if not counts:
-        _count(counts, text, frozenset(), QUARTERS)
+        _count(counts, text, _STOP_WORDS, QUARTERS)
     return {term: count / QUARTERS for term, count in counts.items()}
 
 
@@ -89,40 +94,24 @@ def length(terms: Mapping[str, int]) -> int:
     return min(sum(terms.values()), MAX_COUNT)
 
 
-def words(text: str) -> Iterator[tuple[str, int, int]]:
-    """Words of a text as they are searched, each with where it stands; parts of identifiers are left out."""
-    for found in _PIECES.finditer(text):
-        for term, _ in _terms(found.group()[:_MAX_WORD], frozenset()):
-            yield term, found.start(), found.end()
-            if not _IS_UNSPACED.match(found.group()):
-                break
-
-
 def _count(counts: Counter[str], text: str, stop_words: frozenset[str], unit: int) -> None:
     for word in _PIECES.findall(text):
-        for term, share in _terms(word[:_MAX_WORD], stop_words):
-            counts[term] += unit * share // QUARTERS
-
-
-def _terms(word: str, stop_words: frozenset[str]) -> Iterable[tuple[str, int]]:
-    """Terms of a piece of text without spaces and punctuation, with their shares of an occurrence in quarters."""
-    return _word_terms(word, is_query=stop_words is _ASKING_WORDS, keeps_all=not stop_words)
+        for term, folded, share in _terms(word[:_MAX_WORD]):
+            if folded not in stop_words:
+                counts[term] += unit * share // QUARTERS
 
 
 @lru_cache(maxsize=65_536)
-def _word_terms(word: str, *, is_query: bool, keeps_all: bool) -> tuple[tuple[str, int], ...]:
-    stop_words = frozenset[str]() if keeps_all else _ASKING_WORDS if is_query else _STOP_WORDS
+def _terms(word: str) -> tuple[tuple[str, str, int], ...]:
+    """Terms of a piece of text without spaces and punctuation: as counted, as written, and in quarters of a count."""
     if _IS_UNSPACED.match(word):
-        return tuple((pair, QUARTERS) for pair in _pairs(unicodedata.normalize("NFKC", word)))
+        return tuple((pair, pair, QUARTERS) for pair in _pairs(unicodedata.normalize("NFKC", word)))
     folded = _folded(word)
-    if folded in stop_words:
-        return ()
-    whole = [(_stemmed(folded), QUARTERS)]
-    if _CASES.search(word):
-        parts = [part.lower() for part in _PARTS.findall(word)]
-        if len(parts) > 1:
-            whole += [(stem(part), _PART) for part in parts if len(part) > 1 and part not in _STOP_WORDS]
-    return tuple(whole)
+    whole = (_stemmed(folded), folded, QUARTERS)
+    parts = [part.lower() for part in _PARTS.findall(word)] if _CASES.search(word) else []
+    if len(parts) < 2:  # noqa: PLR2004 - one part is the whole
+        return (whole,)
+    return (whole, *((stem(part), part, _PART) for part in parts if len(part) > 1))
 
 
 def _pairs(run: str) -> Iterable[str]:

@@ -9,13 +9,16 @@ from shared.domain.identity import Principal, Proof, RouterRole
 LOCAL_ENVIRONMENT = "local"
 SERVICE_HEADER = "x-router-service"
 TENANT_HEADER = "x-router-tenant"
+GROUPS_HEADER = "x-router-groups"
+"""Names, with commas between them."""
 _NAME = re.compile(r"[a-z0-9-]{1,64}")
 
 
 class DevelopmentAuthenticator:
     """Implements `shared.ports.Authenticator` without any proof. Every principal says that it is one of development.
 
-    A caller may say which service and tenant it plays, by `x-router-service` and `x-router-tenant`.
+    A caller may say which service, tenant and groups it plays, by `x-router-service`, `x-router-tenant` and
+    `x-router-groups`.
 
     Args:
         environment: `ROUTER_ENVIRONMENT`.
@@ -45,6 +48,9 @@ class DevelopmentAuthenticator:
             Unauthenticated: a header holds a malformed name.
         """
         service = _name(headers, SERVICE_HEADER, self._service)
+        groups = [group.strip() for group in headers.get(GROUPS_HEADER, "").split(",") if group.strip()]
+        if not all(_NAME.fullmatch(group) for group in groups):
+            raise Unauthenticated(f"{GROUPS_HEADER}: must be names of 1 to 64 of a-z, 0-9 and the dash")
         return Principal(
             id=f"development:{service}",
             tenant_id=_name(headers, TENANT_HEADER, self._tenant_id),
@@ -52,6 +58,7 @@ class DevelopmentAuthenticator:
             roles=frozenset(RouterRole),
             development=True,
             proof=Proof.DEVELOPMENT,
+            groups=frozenset(groups),
         )
 
 

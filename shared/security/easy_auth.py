@@ -27,6 +27,8 @@ _TENANT_ID = ("tid", "http://schemas.microsoft.com/identity/claims/tenantid")
 _APPLICATION_ID = ("azp", "appid")  # of version 2 and version 1 tokens
 _ROLES = frozenset({"roles", "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"})
 
+_GROUPS = "groups"
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -102,6 +104,7 @@ class EasyAuthAuthenticator:
             tenant_id=tenant_id,
             service=self._service_names.get(application_id, application_id),
             roles=router_roles(roles),
+            groups=frozenset(value for name, value in claims if name == _GROUPS and value),
         )
 
     def _from_static_web_app(self, document: Mapping[str, Any]) -> Principal:

@@ -113,6 +113,10 @@ class EntraTokenAuthenticator:
             _refuse("names no principal (oid)")
         if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
             _refuse("holds roles that are no list of words")
+        # Of a member of too many groups Entra names none: such a caller reads what no access list restricts.
+        groups = claims.get("groups", [])
+        if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
+            _refuse("holds groups that are no list of words")
         # An application's own token has no scopes and is about itself; any other acts for a user, who must have
         # consented to this app's use. Without that distinction an id token of a user would pass for an access token.
         acts_for_itself = scopes is None and (claims.get("idtyp") == "app" or claims.get("sub") == object_id)
@@ -124,6 +128,7 @@ class EntraTokenAuthenticator:
             tenant_id=self._tenant_id,
             service=self._service_names.get(application_id, application_id),
             roles=router_roles(roles),
+            groups=frozenset(filter(None, groups)),
             proof=Proof.ENTRA_TOKEN,
             expires_at=datetime.fromtimestamp(int(claims["exp"]), UTC),
         )

@@ -4,20 +4,23 @@ The same for every endpoint and for streams: it stands where every request passe
 every answer passes, after everything is kept. Nobody behind it sees what was redacted.
 """
 
+import asyncio
+import functools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
 
 from shared.analysis.answer_filter import SYSTEM_TEXT, AnswerFilter, FilterRules
 from shared.analysis.features import analyse
 from shared.analysis.inspection import inspect
 from shared.analysis.leaks import LEAK_SHARE, LeakFinder
 from shared.analysis.redaction import Placeholders, redacted
-from shared.analysis.request_texts import texts_of, unread_attachments
+from shared.analysis.request_texts import request_chars, texts_of, unread_attachments
 from shared.analysis.security import Scanner, usual_scanner
-from shared.domain.chat import ChatRequest, TextPart, ThinkingPart, ToolCallPart
-from shared.domain.errors import ContentRefused, InjectionSuspected, SensitiveContent
+from shared.domain.chat import ChatRequest, FormatKind, MediaPart, TextPart, ThinkingPart, ToolCallPart
+from shared.domain.errors import ContentRefused, InjectionSuspected, InvalidRequest, RouterError, SensitiveContent
 from shared.domain.features import RequestFeatures
 from shared.domain.policy import Policy
 from shared.domain.replies import ChatReply, ReplyBuilder
@@ -38,6 +41,7 @@ from shared.ports import Telemetry
 from shared.services.ledger_entry import Order
 from shared.services.reuse import replayed
 
+_READ_IN_THREAD_CHARS = 128 * 1024
 _TAG = "router."
 _OWN_TAGS = frozenset(
     f"{_TAG}{name}"
@@ -65,7 +69,7 @@ class Reading:
     request: ChatRequest
     features: RequestFeatures
     findings: tuple[Finding, ...] = ()
-    refusal: ContentRefused | None = None
+    refusal: ContentRefused | InvalidRequest | None = None
     placeholders: Placeholders | None = None
     injection: float = 0.0
     tags: Tags = ()
@@ -100,6 +104,7 @@ class AnswerGuard:
             secrets=self.scanner if self.rules.answer_secrets is removes else None,
             is_known=self._is_known,
             leaks=LeakFinder(self.original.system) if self.rules.answer_leaks is removes else None,
+            text_is_json=self.original.response_format.kind is not FormatKind.TEXT,
         )
         self.filter = AnswerFilter(filters) if filters else None
 
@@ -155,7 +160,6 @@ class Guard:
         self._telemetry = telemetry
         self._known_rules: DetectionRules | None = None
         self._scanner = usual_scanner()
-        self._answer_scanner = Scanner(kinds=CREDENTIAL_KINDS - {"password"})
 
     def read(self, request: ChatRequest, service: str, label: SecurityLevel | None) -> Reading:
         """Look at a request, and at what is left of it after redaction.
@@ -171,7 +175,7 @@ class Guard:
         # Of what is taken out all counts; otherwise the first of each kind are enough.
         findings = found = inspect(request, scanner, most=None) if rules.redacts else inspect(request, scanner)
         score = injection_score(findings)
-        refusal = _refusal(findings, score, rules)
+        refusal = _unlisted_host(request, rules) or _refusal(findings, score, rules)
         placeholders = None
         tags = _request_tags(request, findings, score, refusal, rules)
         going = [] if refusal is not None else [f for f in findings if _goes(f, rules)]
@@ -184,20 +188,30 @@ class Guard:
         features = analyse(request, label=label, findings=findings)
         return Reading(request, features, found, refusal, placeholders, score, tags)
 
-    def admit(self, order: Order) -> tuple[Order, Reading]:
+    async def read_aside(self, request: ChatRequest, service: str, label: SecurityLevel | None) -> Reading:
+        """As `read`; megabytes are read in a thread, since they would hold up the other requests of the process."""
+        if request_chars(request) > _READ_IN_THREAD_CHARS:
+            return await asyncio.to_thread(self.read, request, service, label)
+        return self.read(request, service, label)
+
+    async def admit(self, order: Order) -> tuple[Order, Reading]:
         """The order as it may go on, and what was read of it; a refusal is the caller's to raise."""
-        reading = self.read(order.request, order.principal.service, order.constraints.label)
+        reading = await self.read_aside(order.request, order.principal.service, order.constraints.label)
+        return self.with_reading(order, reading), reading
+
+    def with_reading(self, order: Order, reading: Reading) -> Order:
+        """The order as it may go on. What was done is counted."""
         self._telemetry.count("content_scans", part="request", endpoint=order.endpoint, mode=_mode(order))
         self._note(order, reading.tags)
         given = tuple(tag for tag in order.tags if tag[0] not in _OWN_TAGS)
         if reading.request is order.request and not reading.tags and given == order.tags:
-            return order, reading
-        return replace(order, request=reading.request, tags=given + reading.tags), reading
+            return order
+        return replace(order, request=reading.request, tags=given + reading.tags)
 
     def answer_guard(self, original: Order, reading: Reading) -> AnswerGuard:
         """What guards the answer to an order, as it came from the caller."""
         rules = self._policy().for_service(original.principal.service).guard
-        return AnswerGuard(rules, original.request, reading.placeholders, self._answer_scanner)
+        return AnswerGuard(rules, original.request, reading.placeholders, _answer_scanner())
 
     def closing_tags(self, order: Order, guard: AnswerGuard, reply: ChatReply) -> Tags:
         """What the record says of an answer; it is looked at here, whole, after streams too."""
@@ -224,6 +238,24 @@ class Guard:
                 )
 
 
+@functools.lru_cache(maxsize=1)
+def _answer_scanner() -> Scanner:
+    """Looks for credentials that are known by their form: a password that a model makes up on request is no leak."""
+    return Scanner(kinds=CREDENTIAL_KINDS - {"password"})
+
+
+def _unlisted_host(request: ChatRequest, rules: GuardRules) -> InvalidRequest | None:
+    """The refusal for media at a host that the policy does not list. Nothing is ever fetched here."""
+    for turn, message in enumerate(request.messages):
+        for position, part in enumerate(message.parts):
+            uri = part.uri if isinstance(part, MediaPart) else None
+            if uri is not None and uri.startswith("https://") and not rules.allows_host(urlsplit(uri).hostname or ""):
+                where = f"messages[{turn}].parts[{position}]"
+                reason = "the policy lets no media be fetched from this host; send the data, or a gs:// URI"
+                return InvalidRequest(reason, code="media_host_not_allowed", param=where)
+    return None
+
+
 def _goes(finding: Finding, rules: GuardRules) -> bool:
     """Whether a finding is taken out. A marking is not: without it the text would only seem harmless."""
     return rules.action(finding) is ContentAction.REDACT and finding.kind != DECLARED_LABEL
@@ -240,7 +272,7 @@ def _refusal(findings: Iterable[Finding], score: float, rules: GuardRules) -> Co
 
 
 def _request_tags(
-    request: ChatRequest, findings: Iterable[Finding], score: float, refusal: ContentRefused | None, rules: GuardRules
+    request: ChatRequest, findings: Iterable[Finding], score: float, refusal: RouterError | None, rules: GuardRules
 ) -> Tags:
     tags: list[tuple[str, str]] = []
     if rules != GuardRules():

@@ -47,6 +47,14 @@ class Taken:
     is_new: bool
 
 
+def may_know(principal: Principal, document: Document) -> bool:
+    """Whether a caller of the document's tenant may know of it: its access list hides titles and names too.
+
+    Whoever sent it may, whatever list it gave.
+    """
+    return not document.acl or bool(document.acl & principal.reader_groups) or document.service == principal.service
+
+
 def task_for(document: Document) -> IngestionTask:
     """The claim check of a document's newest version."""
     return IngestionTask(document.tenant_id, document.id, document.version, document.blob)
@@ -116,11 +124,11 @@ class IngestionService:
         """A document.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is none that the caller may know of.
             DependencyUnavailable: the store is away.
         """
         document = await self._documents.get(principal.tenant_id, document_id)
-        if document is None:
+        if document is None or not may_know(principal, document):
             raise _none(document_id)
         return document
 
@@ -133,15 +141,16 @@ class IngestionService:
         limit: int,
         cursor: str | None,
     ) -> DocumentPage:
-        """Documents, the last changed first.
+        """Documents, the last changed first. Those that the caller may not know of are left out, so pages may be short.
 
         Raises:
             InvalidRequest: the cursor is none of ours.
             DependencyUnavailable: the store is away.
         """
-        return await self._documents.list(
+        found = await self._documents.list(
             principal.tenant_id, collection=collection, status=status, limit=limit, cursor=cursor
         )
+        return DocumentPage([one for one in found.documents if may_know(principal, one)], found.cursor)
 
     async def collections(self, principal: Principal) -> Sequence[CollectionFacts]:
         """What the tenant's collections hold.
@@ -155,9 +164,10 @@ class IngestionService:
         """Take a document away, with all that was made of it. Returns it as it is now.
 
         Raises:
-            NotFound: there is none, or it was deleted before.
+            NotFound: there is none that the caller may know of, or it was deleted before.
             DependencyUnavailable: no answer in time; doing it again is safe.
         """
+        await self.get(principal, document_id)
         document = await self._documents.delete(principal.tenant_id, document_id)
         if document is None:
             raise _none(document_id)
@@ -169,13 +179,13 @@ class IngestionService:
         """Queue a document again that failed or needed OCR.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is none that the caller may know of.
             Conflict: there is nothing to try again.
             DependencyUnavailable: no answer in time; doing it again is safe.
         """
+        document = await self.get(principal, document_id)
         queued = await self._documents.requeue(principal.tenant_id, document_id)
         if queued is None:
-            document = await self.get(principal, document_id)
             raise Conflict(f"the document is {document.status.value}: there is nothing to try again")
         await self._announce([queued])
         return queued

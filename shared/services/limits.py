@@ -237,7 +237,7 @@ class Ticket:
         tags: tuple[tuple[str, str], ...] = (),
         priority: Priority = Priority.NORMAL,
     ) -> None:
-        """Charge all meters or none.
+        """Charge all meters or none. A ticket that was admitted before is not charged again.
 
         Args:
             lease_s: until the request's deadline; a slot of a worker that dies is free soon after.
@@ -250,7 +250,8 @@ class Ticket:
             RequestTooLarge: more tokens than the limit ever lets pass at once.
             DependencyUnavailable: nobody can count, and a rule is closed then.
         """
-        await self._limits.admit(self, self._limits.subject(self.principal, tags), tokens, priority, lease_s)
+        if not self.meters:
+            await self._limits.admit(self, self._limits.subject(self.principal, tags), tokens, priority, lease_s)
 
     def close(self, tokens: int) -> None:
         """Free slots and correct the tokens to what was used; only the first call counts."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
 
-from shared.domain.audit import AuditEvent, AuditOutcome
-from shared.domain.errors import InvalidRequest, NotFound
+from shared.domain.audit import AuditEvent, AuditOutcome, AuditQuery
+from shared.domain.errors import DependencyUnavailable, InvalidRequest, NotFound
 from shared.domain.identity import Principal
 from shared.domain.privacy import (
     SETTLING,
@@ -29,6 +29,7 @@ from shared.services.audit import AuditTrail
 
 ACTION = "compliance.erased"
 """In the audit trail: an erasure is complete, and `after` is its certificate's hash."""
+ACTOR = "router"
 ELSEWHERE = (
     "backups of PostgreSQL and storage: they age out by the retention that the platform has for them",
     "telemetry (Application Insights): ids of requests and services, for the workspace's retention",
@@ -36,6 +37,8 @@ ELSEWHERE = (
     "records of before the erasure that wait in the queue or in journals: erased on arrival, until the date above",
 )
 """Part of every certificate: where the router cannot reach."""
+_DAY = timedelta(days=1)
+_MOST_VOUCHED = 10_000
 _LEASE_S = 120.0
 _WORK_S = 60.0
 """How long one run of the timer works; the next one goes on."""
@@ -43,10 +46,16 @@ _WORK_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """An erasure as it is shown, with what its steps found so far."""
+    """An erasure as it is shown.
+
+    Attributes:
+        found: what its steps found so far, by store.
+        vouched: whether the audit trail holds the certificate's hash; None: not complete, or the trail is away.
+    """
 
     order: ErasureOrder
     found: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    vouched: bool | None = None
 
 
 class PrivacyService:
@@ -126,7 +135,7 @@ class PrivacyService:
         order = await self._erasures.get(erasure_id, tenant_id=tenant_id)
         if order is None:
             raise NotFound("there is no such erasure", param="erasure_id")
-        return Erasure(order, {e.name: e.counts for e in await self._erased(order)})
+        return Erasure(order, {e.name: e.counts for e in await self._erased(order)}, await self._is_vouched(order))
 
     async def latest(self, tenant_id: str, *, limit: int) -> Sequence[ErasureOrder]:
         """The latest erasures of a tenant.
@@ -179,8 +188,8 @@ class PrivacyService:
             id=self._ids.request_id(),
             at=self._clock.now(),
             tenant_id=order.tenant_id,
-            actor="router",
-            service="router",
+            actor=ACTOR,
+            service=ACTOR,
             action=ACTION,
             resource=order.id,
             outcome=AuditOutcome.SUCCEEDED,
@@ -188,6 +197,17 @@ class PrivacyService:
             after=order.certificate_sha256 or "",
         )
         await self._trail.record(event)
+
+    async def _is_vouched(self, order: ErasureOrder) -> bool | None:
+        if order.completed_at is None:
+            return None
+        since, until = order.completed_at - _DAY, order.completed_at + _DAY
+        query = AuditQuery(order.tenant_id, since, until, actor=ACTOR, action=ACTION, limit=_MOST_VOUCHED)
+        try:
+            events = (await self._trail.page(query)).events
+        except DependencyUnavailable:
+            return None
+        return (order.id, order.certificate_sha256) in {(event.resource, event.after) for event in events}
 
     async def _erased(self, order: ErasureOrder) -> list[StoreErasure]:
         counts = [Counter[str]() for _ in self._stores]

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from shared.domain.errors import DependencyUnavailable
 from shared.domain.records import RequestRecord
-from shared.ports import RecordJournal, RecordSpill, RecordStore, Telemetry
+from shared.domain.security_events import events_of
+from shared.ports import RecordJournal, RecordSpill, RecordStore, SecurityEvents, Telemetry
 from shared.services.bookkeeping import Bookkeeper
 
 _BATCH = 200
@@ -35,6 +36,7 @@ class RecordWriter:
         journal: survives the process.
         telemetry: counts what was written where.
         books: is told what the ledger holds, so that budgets are charged with it.
+        events: is told what looked wrong about a request.
     """
 
     def __init__(
@@ -44,9 +46,11 @@ class RecordWriter:
         journal: RecordJournal,
         telemetry: Telemetry,
         books: Bookkeeper | None = None,
+        events: SecurityEvents | None = None,
     ) -> None:
         self._store = store
         self._books = books
+        self._events = events
         self._spill = spill
         self._journal = journal
         self._telemetry = telemetry
@@ -78,6 +82,9 @@ class RecordWriter:
         """Take the final record of a request."""
         self._journal.finished(record)
         self._pending.append(record)
+        if self._events is not None and record.tags:
+            for event in events_of(record):
+                self._events.note(event)
         self._wake.set()
 
     async def recover(self) -> int:

@@ -89,7 +89,9 @@ class RoutingService:
             UnsupportedFeature: the named model cannot take the request.
             NoEligibleModel: no model may.
         """
-        order, reading = self._read(order)
+        order = self._resolved(order)
+        reading = self.guard.read(order.request, order.principal.service, order.constraints.label)
+        order = self.guard.with_reading(order, reading)
         return self._decided(self._deliberate(order, _let_through(reading)), order)
 
     async def preview(self, order: Order) -> Preview:
@@ -98,7 +100,7 @@ class RoutingService:
         Raises:
             RouterError: as `decide`.
         """
-        order, reading = self._read(order)
+        order, reading = await self._read(order)
         features = _let_through(reading)
         with await self._passed(order, features, tokens=0):
             made = self._deliberate(order, features)
@@ -185,13 +187,13 @@ class RoutingService:
         walk.record = reused(walk.record, found.outcome, found.answer)
         return None if found.answer is None or found.served is None else Served(found.served, found.answer.reply)
 
-    def _read(self, order: Order) -> tuple[Order, Reading]:
+    async def _read(self, order: Order) -> tuple[Order, Reading]:
         """The order with its model resolved and its content guarded.
 
         Raises:
             ModelNotFound: the named model is not in the registry.
         """
-        return self.guard.admit(self._resolved(order))
+        return await self.guard.admit(self._resolved(order))
 
     def _resolved(self, order: Order) -> Order:
         """The order with its model's alias replaced by the registry's id."""
@@ -206,7 +208,7 @@ class RoutingService:
     async def _admit(self, order: Order) -> Walk:
         """Pass the limits, read and choose; from then on the request has a record, whatever happens."""
         given = order
-        order, reading = self._read(order)
+        order, reading = await self._read(order)
         features = reading.features
         with await self._passed(order, features) as passed:
             guard = self.guard.answer_guard(given, reading)

@@ -8,10 +8,11 @@ is what waits in a process that is killed. They are signs, not facts about money
 import asyncio
 import contextlib
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from shared.domain.errors import DependencyUnavailable, RouterError
-from shared.domain.identity import Principal
+from shared.domain.identity import Principal, RouterRole
 from shared.domain.security_events import SecurityEvent, Sighting
 from shared.ports import Clock, SecurityEventStore, Telemetry
 
@@ -20,6 +21,16 @@ _SIGHTINGS_EVERY_S = 60.0
 _RETRY_S = 5.0
 _MOST_WAITING = 5_000
 _BATCH = 500
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A sighting as it grows, on every request."""
+
+    roles: frozenset[RouterRole]
+    first_at: datetime
+    last_at: datetime
+    requests: int = 0
 
 
 class SecurityEventLog:
@@ -35,12 +46,12 @@ class SecurityEventLog:
     def __init__(
         self, store: SecurityEventStore, clock: Clock, telemetry: Telemetry, *, linger_s: float = _LINGER_S
     ) -> None:
-        self._store = store
+        self.store = store
         self._clock = clock
         self._telemetry = telemetry
         self._linger_s = linger_s
         self._events: dict[tuple[str, ...], SecurityEvent] = {}
-        self._seen: dict[tuple[str, str, str, str], Sighting] = {}
+        self._seen: dict[tuple[str, str, str, str], _Seen] = {}
         self._sightings_due_s = 0.0
         self._batch: tuple[tuple[SecurityEvent, ...], tuple[Sighting, ...]] | None = None
         self._wake = asyncio.Event()
@@ -69,12 +80,11 @@ class SecurityEventLog:
             return
         now = self._clock.now()
         if known is None:
-            roles = tuple(sorted(role.value for role in principal.roles))
-            self._seen[key] = Sighting(*key, roles, now, now)
+            known = self._seen[key] = _Seen(principal.roles, now, now)
             self._start()
             self._wake.set()
-        else:
-            self._seen[key] = replace(known, last_at=now, requests=known.requests + 1)
+        known.last_at = now
+        known.requests += 1
 
     async def aclose(self) -> None:
         """Write what waits, if the database takes it now, then stop."""
@@ -132,10 +142,14 @@ class SecurityEventLog:
                 del self._events[likeness]
             seen: tuple[Sighting, ...] = ()
             if self._closing.is_set() or self._is_time_for_sightings():
-                seen, self._seen = tuple(self._seen.values()), {}
+                seen = tuple(
+                    Sighting(*key, tuple(sorted(one.roles)), one.first_at, one.last_at, one.requests)
+                    for key, one in self._seen.items()
+                )
+                self._seen = {}
                 self._sightings_due_s = self._clock.monotonic() + _SIGHTINGS_EVERY_S
             self._batch = (tuple(event for _, event in taken), seen)
-        await self._store.insert(*self._batch)
+        await self.store.insert(*self._batch)
         self._batch = None
 
     def _lost(self, reason: str) -> None:

@@ -15,6 +15,9 @@ INGESTION_CONTAINER = "rag-ingest"
 INBOX_CONTAINER = "rag-inbox"
 """Where a tenant's services put files too large for a request, each below the tenant's own folder."""
 _TIMEOUT_S = 10
+_BLOCK_BYTES = 2**20
+"""What is written in one piece: the event loop waits for it."""
+_BLOCKS_AT_ONCE = 4
 _BYTES_PER_S = 2**20
 """What a slow connection is granted beside the deadline."""
 
@@ -41,7 +44,13 @@ def open_container(
     Raises:
         ValueError: neither a connection string nor an account with a credential, or one that cannot be read.
     """
-    limits: dict[str, Any] = {"retry_total": 0, "connection_timeout": _TIMEOUT_S, "read_timeout": _TIMEOUT_S}
+    limits: dict[str, Any] = {
+        "retry_total": 0,
+        "connection_timeout": _TIMEOUT_S,
+        "read_timeout": _TIMEOUT_S,
+        "max_single_put_size": _BLOCK_BYTES,
+        "max_block_size": _BLOCK_BYTES,
+    }
     if connection_string:
         return ContainerClient.from_connection_string(connection_string, name, **limits)
     if not account_name or credential is None:
@@ -70,10 +79,10 @@ class AzureBlobStore:
         try:
             async with asyncio.timeout(self._deadline_s + len(content) / _BYTES_PER_S):
                 try:
-                    await self._container.upload_blob(name, content, overwrite=True)
+                    await self._upload(name, content)
                 except ResourceNotFoundError:
                     await self._create_container()
-                    await self._container.upload_blob(name, content, overwrite=True)
+                    await self._upload(name, content)
         except (AzureError, TimeoutError):
             raise DependencyUnavailable("the blob service does not answer") from None
 
@@ -116,6 +125,9 @@ class AzureBlobStore:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._container.close()
+
+    async def _upload(self, name: str, content: bytes) -> None:
+        await self._container.upload_blob(name, content, overwrite=True, max_concurrency=_BLOCKS_AT_ONCE)
 
     async def _create_container(self) -> None:
         try:

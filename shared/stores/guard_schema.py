@@ -22,6 +22,7 @@ from shared.stores.registry_fields import Level, Table
 
 MAX_PATTERNS = 100
 _USUAL = GuardRules()
+_Host = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9][a-z0-9-]*(\.[a-z0-9-]+)+$", max_length=253)]
 _Kind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,47}$")]
 
 
@@ -57,6 +58,7 @@ class GuardTable(Table):
     injection_from: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = _USUAL.injection_from
     answer_secrets: AnswerAction = _USUAL.answer_secrets
     answer_leaks: AnswerAction = _USUAL.answer_leaks
+    media_hosts: Annotated[list[_Host], Field(max_length=100)] = Field(default_factory=list)
 
     def to_domain(self) -> GuardRules:
         """The domain's rules."""
@@ -67,6 +69,7 @@ class GuardTable(Table):
             injection_from=self.injection_from,
             answer_secrets=self.answer_secrets,
             answer_leaks=self.answer_leaks,
+            media_hosts=frozenset(self.media_hosts),
         )
 
 

@@ -306,6 +306,20 @@ class MemoryDocumentStore:
         """How long a model's vectors are."""
         return self._dimensions.get(model)
 
+    def first_model(self) -> str | None:
+        """The model of the first vectors."""
+        return next(iter(self._dimensions), None)
+
+    def sizes(self) -> Mapping[tuple[str, str], int]:
+        """Chunks by tenant and collection, where there are some."""
+        self._answer()
+        sizes: dict[tuple[str, str], int] = {}
+        for entry in self._entries.values():
+            place = entry.document.tenant_id, entry.document.collection
+            if entry.chunks:
+                sizes[place] = sizes.get(place, 0) + len(entry.chunks)
+        return sizes
+
     def _of(self, tenant_id: str) -> Sequence[Entry]:
         self._answer()
         return [entry for entry in self._entries.values() if entry.document.tenant_id == tenant_id]

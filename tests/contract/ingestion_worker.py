@@ -53,9 +53,7 @@ async def main():
     settings = Settings.from_env({**os.environ, **json.loads(sys.argv[1])})
     built = await container.build(settings)
     usual = built.ingestion.work
-    work = IngestionWork(
-        usual._shop, built.clock, built.ids, built.telemetry, delays_s=(1, 2, 4, 8), lease_s=LEASE_S
-    )
+    work = IngestionWork(usual._shop, built.clock, built.ids, built.telemetry, delays_s=(1, 2, 4, 8), lease_s=LEASE_S)
     async with open_queue(INGESTION_QUEUE, connection_string=settings.storage_connection_string) as queue:
         print("ready", flush=True)  # noqa: T201 - what the test waits for
         await serve(work, queue)

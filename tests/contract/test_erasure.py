@@ -157,8 +157,8 @@ class World:
             )
             for (table,) in await tables.fetchall():
                 rows = await connection.execute(
-                    f"SELECT to_jsonb(t)::text FROM {table} AS t WHERE tenant_id = %s",
-                    (self.tenant,),  # noqa: S608
+                    f"SELECT to_jsonb(t)::text FROM {table} AS t WHERE tenant_id = %s",  # noqa: S608 - from the catalogue
+                    (self.tenant,),
                 )
                 texts += [f"{table} {text}" for (text,) in await rows.fetchall()]
         for table in (self.trails._table, self.families._table):
@@ -249,7 +249,7 @@ async def test_a_tombstone_that_was_altered_shows(world: World, change: str) -> 
     await world.records.insert([world.record(theirs=False), mine, world.record(theirs=False)])
     await world.erased(world.subject())
     async with world.pool.connection(timeout_s=5) as connection:
-        await connection.execute(f"UPDATE receipts SET {change} WHERE request_id = %s".encode(), (mine.id,))  # noqa: S608
+        await connection.execute(f"UPDATE receipts SET {change} WHERE request_id = %s".encode(), (mine.id,))  # noqa: S608 - the test's own
     store = PostgresReceiptStore(world.pool)
     row = await store.receipt(mine.id, tenant_id=world.tenant)
     assert row is not None
@@ -286,6 +286,25 @@ async def test_the_certificate_counts_what_was_erased_and_the_trail_vouches_for_
     assert WHO not in order.certificate
     events = (await world.trail.page(AuditQuery(world.tenant, NOON, NOON + timedelta(days=1), action=ACTION))).events
     assert [(e.resource, e.after) for e in events] == [(order.id, sha256(order.certificate.encode()).hexdigest())]
+
+
+async def test_a_certificate_that_was_altered_is_not_vouched_for(world: World) -> None:
+    await world.lived()
+    order = await world.erased(world.subject())
+    assert (await world.privacy.show(order.id, tenant_id=world.tenant)).vouched is True
+    async with world.pool.connection(timeout_s=5) as connection:
+        await connection.execute(
+            "UPDATE erasures SET certificate = replace(certificate, '\"requests\":6', '\"requests\":7') WHERE id = %s",
+            (order.id,),
+        )
+    assert (await world.privacy.show(order.id, tenant_id=world.tenant)).vouched is False
+
+
+async def test_whoever_ordered_an_erasure_can_be_erased_too(world: World) -> None:
+    first = await world.erased(world.subject())
+    await world.erased(subject_of(ADMIN.id, tenant_id=world.tenant))
+    shown = (await world.privacy.show(first.id, tenant_id=world.tenant)).order
+    assert shown.requested_by.startswith("erased-")
 
 
 async def test_a_session_of_theirs_is_over(world: World) -> None:

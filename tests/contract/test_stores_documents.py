@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from infra.local.services import Postgres
-from shared.domain.documents import Document, DocumentStatus, Passage, SearchScope
+from shared.domain.documents import Calibration, Candidates, Document, DocumentStatus, Passage, SearchScope
 from shared.domain.errors import DependencyUnavailable, InvalidRequest
 from shared.domain.security import SecurityLevel
 from shared.ports import DocumentStore, PassageIndex
@@ -39,9 +39,8 @@ class Library:
 
     async def find(self, query: str, candidates: int = 10, **fields: Any) -> list[Passage]:
         scope, terms = self.scope(**fields), query_terms(query)
-        return list(
-            await self.passages.search(scope, vector=vector(query), terms=terms, model=MODEL, candidates=candidates)
-        )
+        found = await self.passages.search(scope, vector=vector(query), terms=terms, model=MODEL, candidates=candidates)
+        return list(found.passages)
 
     async def texts(self, query: str, **fields: Any) -> set[str]:
         return {passage.chunk.text for passage in await self.find(query, **fields)}
@@ -318,9 +317,9 @@ async def test_one_leg_is_left_out_when_it_has_nothing_to_go_by(library: Library
     by_words = await search(library.scope(), vector=None, terms={"alpha": 1.0}, model=MODEL, candidates=5)
     by_vector = await search(library.scope(), vector=vector("gamma"), terms={}, model=MODEL, candidates=1)
 
-    assert [(p.chunk.text, p.dense) for p in by_words] == [("alpha beta", None)]
-    assert [(p.chunk.text, p.lexical) for p in by_vector] == [("gamma delta", None)]
-    assert await search(library.scope(), vector=None, terms={}, model=MODEL, candidates=5) in ((), [])
+    assert [(p.chunk.text, p.dense) for p in by_words.passages] == [("alpha beta", None)]
+    assert [(p.chunk.text, p.lexical) for p in by_vector.passages] == [("gamma delta", None)]
+    assert not (await search(library.scope(), vector=None, terms={}, model=MODEL, candidates=5)).passages
 
 
 async def test_filters_hold(library: Library) -> None:
@@ -364,3 +363,44 @@ async def test_wrong_vectors_are_refused(library: Library) -> None:
             await library.passages.search(library.scope(), vector=wrong, terms={}, model=MODEL, candidates=1)
         assert refusal.value.param == "vector"
     assert await library.documents.publish(claimed, [chunk(0, "x")], [vector("x")], model=MODEL, worker="w")
+
+
+async def test_vectors_and_the_most_that_words_can_score_come_along(library: Library) -> None:
+    await library.add("alpha beta", "gamma delta")
+    known = await library.passages.search(
+        library.scope(), vector=vector("alpha"), terms={"alpha": 1.0, "unknown": 1.0}, model=MODEL, candidates=5
+    )
+    other = await library.passages.search(
+        library.scope(), vector=vector("alpha"), terms={"alpha": 1.0}, model="other", candidates=5
+    )
+
+    assert known.chunks == 2
+    for passage, found in zip(known.passages, known.vectors, strict=True):
+        assert memoryview(found).cast("f") == pytest.approx(memoryview(vector(passage.chunk.text)).cast("f"), abs=1e-3)
+    best = known.passages[0].lexical
+    assert best is not None
+    assert 0 < best < known.most_lexical / 2
+    assert [(p.dense, v) for p, v in zip(other.passages, other.vectors, strict=True)] == [(None, b"")]
+    nothing = await library.passages.search(
+        library.scope(collection="none"), vector=None, terms={"a": 1.0}, model=MODEL, candidates=5
+    )
+    assert nothing == Candidates()
+
+
+async def test_calibrations_are_kept_until_the_collection_is_another(library: Library) -> None:
+    await library.add("one", "two")
+    index, here = library.passages, (library.tenant_id, "manuals")
+    model = await index.active_model()
+    assert model == MODEL
+    assert here in await index.uncalibrated(MODEL, limit=10_000)
+    kept = Calibration(MODEL, 0.25, 2)
+
+    await index.calibrate(*here, kept)
+
+    found = await index.search(library.scope(), vector=None, terms={"one": 1.0}, model=MODEL, candidates=1)
+    assert found.calibration == kept
+    assert here not in await index.uncalibrated(MODEL, limit=10_000)
+    assert here in await index.uncalibrated("other model", limit=10_000)
+    await library.add("three", "four", "five")
+    assert here in await index.uncalibrated(MODEL, limit=10_000)
+    await index.calibrate(library.tenant_id, "no such", kept)

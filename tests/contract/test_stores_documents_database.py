@@ -76,7 +76,9 @@ async def assert_statistics_hold(pool: PostgresPool, tenant: str) -> None:
     assert live == [(len(words),)]
 
 
-async def test_nothing_is_seen_without_saying_whose(pool: PostgresPool, store: PostgresDocumentStore, tenant: str) -> None:
+async def test_nothing_is_seen_without_saying_whose(
+    pool: PostgresPool, store: PostgresDocumentStore, tenant: str
+) -> None:
     document = await publish(store, ["mine"], tenant_id=tenant)
     await publish(store, ["theirs"], tenant_id=f"{tenant}-other")
 
@@ -132,7 +134,7 @@ async def test_rivals_keep_the_invariants(pool: PostgresPool, store: PostgresDoc
         found = await index.search(scope, vector=vector("beta"), terms={"beta": 1}, model=MODEL, candidates=50)
         # Every document is seen in one version, whole: its chunks name the worker that published them.
         by_document: dict[str, set[str]] = {}
-        for passage in found:
+        for passage in found.passages:
             by_document.setdefault(passage.document_id, set()).add(passage.chunk.text.split()[0])
         assert all(len(workers) == 1 for workers in by_document.values())
 
@@ -162,16 +164,22 @@ async def test_the_shorter_ways_through_a_collection_find_the_same(
     exact = PostgresPassageIndex(pool)
     by_graph = PostgresPassageIndex(pool, limits=SearchLimits(small_chunks=0, ef_search=200))
     narrow = PostgresPassageIndex(pool, limits=SearchLimits(small_chunks=0, ef_search=1, max_scan_tuples=1))
-    fields: list[dict[str, Any]] = [{"groups": {"many", "few"}}, {"groups": {"few"}}, {"groups": {"few"}, "metadata": {"n": "3"}}]
+    fields: list[dict[str, Any]] = [
+        {"groups": {"many", "few"}},
+        {"groups": {"few"}},
+        {"groups": {"few"}, "metadata": {"n": "3"}},
+    ]
     for changes in fields:
-        scope = SearchScope(tenant, "manuals", **{"groups": frozenset(changes["groups"]), "metadata": changes.get("metadata", {})})
+        scope = SearchScope(
+            tenant, "manuals", **{"groups": frozenset(changes["groups"]), "metadata": changes.get("metadata", {})}
+        )
         query = "alpha beta kappa"
         asked = {"vector": vector(query), "terms": query_terms(query), "model": MODEL, "candidates": 15}
-        expected = await exact.search(scope, **asked)
+        expected = (await exact.search(scope, **asked)).passages
         expected_dense = [p.dense for p in expected if p.dense is not None]
         expected_words = sorted((p.lexical for p in expected if p.lexical is not None), reverse=True)
         for index in (by_graph, narrow):
-            found = await index.search(scope, **asked)
+            found = (await index.search(scope, **asked)).passages
             dense = [p.dense for p in found if p.dense is not None]
             assert len(dense) == 15
             assert sum(dense) == pytest.approx(sum(expected_dense), rel=0.02)
@@ -189,12 +197,12 @@ async def test_common_words_only_count_for_what_rare_words_found(
     frugal = PostgresPassageIndex(pool, limits=SearchLimits(postings=50))
     scope = SearchScope(tenant, "manuals")
 
-    best = [p.lexical for p in await exact.search(scope, vector=None, terms=terms, model=MODEL, candidates=5)]
-    same = [p.lexical for p in await frugal.search(scope, vector=None, terms=terms, model=MODEL, candidates=5)]
+    best = await exact.search(scope, vector=None, terms=terms, model=MODEL, candidates=5)
+    same = await frugal.search(scope, vector=None, terms=terms, model=MODEL, candidates=5)
     more = await frugal.search(scope, vector=None, terms=terms, model=MODEL, candidates=30)
 
-    assert same == pytest.approx(best)
-    assert len(more) == 30
+    assert [p.lexical for p in same.passages] == pytest.approx([p.lexical for p in best.passages])
+    assert len(more.passages) == 30
 
 
 async def test_a_database_that_is_away_is_said_so(postgres_server: Postgres, pool: PostgresPool, tenant: str) -> None:

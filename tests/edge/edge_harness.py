@@ -153,6 +153,7 @@ class Edge:
         )
         trail, ids = AuditTrail(self.trails, self.clock, self.telemetry, writer="w"), SequentialIds()
         self.oversight = OversightWorld(trail, self.trails, lambda: shelf.policy, self.clock, ids, self.telemetry)
+        self.writer._events = self.oversight.services.events
         known = {
             "settings": Settings.from_env({**ENVIRON, **dict(environ)}),
             "clock": self.clock,

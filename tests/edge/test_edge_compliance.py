@@ -119,6 +119,7 @@ async def test_an_erasure_is_ordered_done_and_certified(edge):
     done = (await edge.get(f"compliance/erasures/{ordered.json['id']}", OPERATOR)).json
     assert (done["state"], done["found"]["sessions"]) == ("completed", {})
     assert done["certificate_sha256"] == sha256(done["certificate"].encode()).hexdigest()
+    assert (ordered.json.get("vouched"), done["vouched"]) == (None, True)
     (vouched,) = deeds(edge, "compliance.erased")
     assert (vouched.resource, vouched.after) == (ordered.json["id"], done["certificate_sha256"])
     assert done["found"]["audit"]["deeds"] >= 1

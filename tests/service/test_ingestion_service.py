@@ -367,6 +367,22 @@ async def test_another_tenants_documents_are_not_there():
     assert list(await world.desk.collections(stranger)) == []
 
 
+async def test_an_access_list_hides_a_document_from_all_but_its_groups_and_its_sender():
+    world = World()
+    taken = await world.send(acl=frozenset({"finance"}))
+    await world.run()
+    member = replace(PRINCIPAL, id="p-2", service="reports", groups=frozenset({"finance", "other"}))
+    outsider = replace(PRINCIPAL, id="p-3", service="reports", groups=frozenset({"other"}))
+    for reader, is_shown in ((PRINCIPAL, True), (member, True), (outsider, False)):
+        page = await world.desk.page(reader, collection="docs", status=None, limit=10, cursor=None)
+        assert [document.id for document in page.documents] == [taken.document.id] * is_shown
+    assert (await world.desk.get(member, taken.document.id)).status is DocumentStatus.READY
+    for call in (world.desk.get, world.desk.delete, world.desk.retry):
+        with pytest.raises(NotFound):
+            await call(outsider, taken.document.id)
+    assert (await world.document(taken)).status is DocumentStatus.READY
+
+
 async def test_while_the_queue_is_away_documents_are_taken_and_found_later():
     world = World()
     world.queue.away = True

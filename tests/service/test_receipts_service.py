@@ -15,8 +15,8 @@ from shared.domain.models import ProviderKind, Registry
 from shared.domain.policy import Policy, RoutingConstraints
 from shared.domain.receipts import ReceiptRow
 from shared.domain.records import RequestStatus
-from shared.domain.tombstones import link_hash
 from shared.domain.security import SecurityLevel
+from shared.domain.tombstones import link_hash
 from shared.scoring import receipt as receipts
 from shared.scoring.receipt import ENGINE, digest_of
 from shared.services.attempts import Attempts

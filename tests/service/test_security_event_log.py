@@ -28,8 +28,8 @@ class World:
 
     async def until(self, condition):
         async with asyncio.timeout(10):
-            while not condition():
-                await asyncio.sleep(0.005)  # noqa: ASYNC110 - the store of the test has nothing to wait on
+            while not condition():  # noqa: ASYNC110 - the store of the test has nothing to wait on
+                await asyncio.sleep(0.005)
 
 
 async def test_events_that_are_alike_within_a_moment_are_one_row_with_their_number():

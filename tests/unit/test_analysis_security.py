@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.analysis.features import analyse
+from shared.analysis.detectors.injection import Source, signals
 from shared.analysis.detectors.payments import iban_checksum, luhn
+from shared.analysis.features import analyse
 from shared.analysis.security import MAX_FINDINGS_PER_KIND, level_of, scan
 from shared.domain.chat import (
     ChatRequest,
@@ -185,11 +186,18 @@ def test_iban_check_digits_can_be_computed_and_no_other_pair_holds(account):
     assert len(valid) == 1
 
 
-@pytest.mark.parametrize(
-    "unit",
-    ["7", "4 ", "4444 ", "a@a.aa", "@", "eyJ", ".eyJaaaaaaaa", "GB82 ", "+1 ", "tel 12345678 ", "-----BEGIN ", "ghp_"],
-)
+HOSTILE = [
+    "7", "4 ", "4444 ", "a@a.aa", "@", "eyJ", ".eyJaaaaaaaa", "GB82 ", "+1 ", "tel 12345678 ", "-----BEGIN ", "ghp_",
+    "password is ", "password is" + " " * 500, "password: a1", "secret_key=", "token: aB3", "Via AAAAAAAAAAAAAAAAAAAAAAAA ",
+    "12 Aaaaa Bbbbb Ccccc Street, ", "rue de la ", "born ", "dob 1.1.", "diabetes ", "patient has ", "ICD-10 ", "ssn 1-",
+    "CONFIDENTIAL\n", "Classification: ", "\\u00", "%40", "&#6", "\u200b", "\uff21", "\u04301", "SWdub3Jl", "00", "a://b:ccc@", "Bearer a1",
+    "ignore all ", "system: you ", "do not tell ", "![x](https://a?",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
 def test_hostile_repetition_is_read_to_the_end(unit: str):
     """Patterns are linear: a fifth of a megabyte of near misses ends well within the test's time limit."""
     text = unit * (200_000 // len(unit)) + " " + AWS_KEY
     assert any(finding.kind == "aws_access_key" for finding in scan(text, "x"))
+    assert all(finding.confidence <= 1 for finding in signals(text, "x", Source.TOOL))

@@ -226,6 +226,12 @@ def test_arguments_stay_json_whatever_the_value(value, places):
     assert json.loads(reply.tool_calls()[0].arguments_json) == {"to": value, "cc": [value]}
 
 
+def test_an_answer_in_json_stays_json():
+    answer = '{"key": "<PRIVATE_KEY_1>"}'
+    rules = FilterRules(placeholders=known(PRIVATE_KEY_1='a"b\\c\nd'), text_is_json=True)
+    assert json.loads(told_in(cut(answer, [9, 14, 20]), rules)) == {"key": 'a"b\\c\nd'}
+
+
 def test_what_was_held_back_goes_out_before_another_part_begins():
     rules = FilterRules(placeholders=known(EMAIL_1=EMAIL), secrets=SECRETS)
     events = [

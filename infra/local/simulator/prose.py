@@ -4,6 +4,7 @@ import math
 import re
 
 from infra.local.simulator.ask import CHARS_PER_TOKEN, Ask
+from infra.local.simulator.passages import quoted
 
 GOOD, POOR = "(quality: good)", "(quality: poor)"
 _SENTENCES = (
@@ -82,6 +83,9 @@ def answer_text(model: str, ask: Ask, *, tokens: int, good: bool, draw: int) -> 
         draw: chooses the sentences.
     """
     parts = [opening(model)]
+    cited = quoted(ask.last_user_text(), good=good)
+    if cited:
+        return "\n\n".join((*parts, " ".join(cited), GOOD if good else POOR))
     results = ask.turns[-1].results
     if results:
         parts.extend(f"The tool {name} answered: {_short(text, 120)}" for name, text in results)

@@ -124,9 +124,9 @@ _STREET_FIRST_WORD: Final = fast(
 )
 _STREET_FIRST: Final = re.compile(
     rf"(?:rue|avenue|boulevard|place|chemin|allée|impasse|quai)(?: (?:de|du|des|la|le|l'"
-    rf"|d'))* ?{_NAME}(?: {_NAME}){{0,3}}"
+    rf"|d')){{0,4}} ?{_NAME}(?: {_NAME}){{0,3}}"
     r"|(?:[Cc]alle|[Aa]venida|[Aa]vda\.|[Pp]laza|[Pp]aseo|C/|[Vv]ia|[Vv]iale|[Pp]iazza|[Cc]orso|[Rr]ua|ul\.)"
-    rf"(?: (?:de|del|la|los|las|della|dei|do|da))* (?:{_NAME},? ?){{1,4}}(?:n[ºo°.]* ?)?{_HOUSE}\b"
+    rf"(?: (?:de|del|la|los|las|della|dei|do|da)){{0,4}} {_NAME}(?: {_NAME}){{0,3}},? ?(?:n[ºo°.]{{0,2}} ?)?{_HOUSE}\b"
 )
 _FRENCH_HOUSE: Final = re.compile(rf"(?<![\w-]){_HOUSE},? (?:bis |ter )?\Z")
 _REACH: Final = 64

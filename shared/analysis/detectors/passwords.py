@@ -23,7 +23,7 @@ _CALLED: Final = (
 )
 _TOLD: Final = (
     r"""(?:["'`]?\]?\s{0,4}(?:=>|:=|={1,2}|:|：)\s{0,4}"""
-    r"""|\s+(?:is(?:\s+now)?|was|lautet|ist|est|es|è|é|jest|to|-)\s*:?\s+|\s+(?=["'`]))"""
+    r"""|\s{1,4}(?:is(?:\s{1,4}now)?|was|lautet|ist|est|es|è|é|jest|to|-)\s{0,2}:?\s{1,4}|\s{1,4}(?=["'`]))"""
 )
 """How a value is given: assigned, or told in a sentence."""
 _PASSWORD: Final = re.compile(

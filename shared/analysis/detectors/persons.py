@@ -145,7 +145,17 @@ _ICD_ANCHOR: Final = fast(r"\b(?:ICD|diagnos\w+\b|dx\b)[^\n]{0,24}[A-Z][0-9]")
 _PERSON: Final = re.compile(_WHOSE, re.IGNORECASE)
 
 
+_ANYBODY: Final = fast(
+    r"\b(?:patient\w*|pt|mr|mrs|ms|miss|herr|frau|mme|m|sr|sra|dhr|mevr|sig|i|he|she|my|our|this"
+    r"|the|meine?r?|seine|ihre|ich|er|sie"
+    r"|je|il|elle|mon|ma|mi|ella|yo|paciente|mio|mia|lui|lei|ik|hij|zij|paziente)\b|él"
+)
+"""Without any of these nobody is spoken of."""
+
+
 def _health(text: str) -> Iterator[Hit]:
+    if _ANYBODY.search(text) is None:
+        return
     for match in at_anchors(_ILLNESS_ANCHOR, _TOLD_ILLNESS, text):
         before = text[max(0, match.start() - _REACH) : match.start()]
         ends = [end.end() for end in _SENTENCE_END.finditer(before)]

@@ -184,11 +184,8 @@ class _Walk:
             self._children(node, depth)
 
     def _table(self, node: LexborNode, depth: int) -> None:
-        rows = [
-            [self._inline(cell) for cell in row.iter() if cell.tag in {"td", "th"} and not self._is_hidden(cell)]
-            for row in self._rows(node)
-        ]
-        if node.css_first("table table") is not None or max(map(len, rows), default=0) < 2:  # noqa: PLR2004 - a layout, no table
+        # The node itself is the first of them.
+        if len(node.css("table")) > 1 or (rows := self._cells(node)) is None:
             self._flush()
             self._children(node, depth)
             self._flush()
@@ -198,9 +195,24 @@ class _Walk:
             self._block(BlockKind.PARAGRAPH, self._inline(caption))
         self._block(BlockKind.TABLE, table_text(rows))
 
+    def _cells(self, table: LexborNode) -> list[list[str]] | None:
+        """What stands in a table; None when it has one column, so that it only lays out a page."""
+        found = [[cell for cell in row.iter() if cell.tag in {"td", "th"}] for row in table.css("tr")]
+        if max(map(len, found), default=0) < 2:  # noqa: PLR2004 - columns
+            return None
+        return [[self._inline(cell) for cell in row.iter() if self._is_cell(cell)] for row in self._rows(table)]
+
+    def _is_cell(self, node: LexborNode) -> bool:
+        if node.tag not in {"td", "th"}:
+            return False
+        if self._is_hidden(node):
+            self._draft.hide()
+            return False
+        return True
+
     def _rows(self, table: LexborNode) -> Iterator[LexborNode]:
         for row in table.css("tr"):
-            if row.mem_id in self._hidden or self._is_hidden(row):
+            if self._is_hidden(row):
                 self._draft.hide()
             else:
                 yield row

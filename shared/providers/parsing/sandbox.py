@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from dataclasses import asdict
+from pathlib import Path
 from typing import Final
 
 from shared.domain.documents import DocumentUnreadable, ParsedDocument
@@ -109,7 +110,7 @@ async def _converse(process: asyncio.subprocess.Process, order: bytes, content: 
         while piece := await stdout.read(_CHUNK_BYTES):
             size += len(piece)
             if size > _MAX_ANSWER_BYTES:
-                return b""
+                raise TimeoutError
             pieces.append(piece)
         return b"".join(pieces)
 
@@ -121,9 +122,13 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     """Kill the process and whatever it started, and wait until it is gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+    # With a pipe that nobody reads to its end, `wait` would wait for ever.
+    process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
     await process.wait()
 
 
 def _environment() -> dict[str, str]:
     """Nothing of this process's but where Python finds its modules: no connection strings, keys or tokens."""
-    return {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}
+    # It runs in another folder: what is relative here would be something else there.
+    modules = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+    return {"PYTHONPATH": modules, "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -23,8 +24,8 @@ _MIN_ALT_CHARS: Final = 4
 _A: Final = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 _DAMAGED: Final = "The presentation is damaged. Open it in PowerPoint, save it again and send that."
 _BROKEN: Final = (
-    PythonPptxError, LxmlError, zipfile.BadZipFile, ValueError, KeyError, IndexError, AttributeError, TypeError,
-    OSError, AssertionError, NotImplementedError, RecursionError,
+    PythonPptxError, LxmlError, zipfile.BadZipFile, zlib.error, ValueError, LookupError, EOFError, AttributeError,
+    TypeError, OSError, AssertionError, NotImplementedError, RecursionError,
 )  # fmt: skip
 """What python-pptx raises for broken files; not all of it is its own."""
 

@@ -2,8 +2,11 @@
 
 import io
 import re
+import zipfile
+import zlib
 from typing import Final
 from xml.etree.ElementTree import Element, register_namespace, tostring
+from xml.parsers.expat import ExpatError
 
 import mammoth
 
@@ -20,7 +23,10 @@ _LEAST_HALF_POINTS: Final = 3
 """Sizes are in half points: 1 is what hides text, nobody reads below this."""
 _WHITE: Final = frozenset({"FFFFFF", "FEFEFE"})
 _DAMAGED: Final = "The Word document is damaged. Open it in Word, save it again and send that."
-_BROKEN: Final = (ValueError, KeyError, IndexError, AttributeError, TypeError, LookupError, OSError, RecursionError)
+_BROKEN: Final = (
+    zipfile.BadZipFile, zlib.error, ExpatError, ValueError, LookupError, AttributeError, TypeError, OSError, EOFError,
+    RecursionError, NotImplementedError,
+)  # fmt: skip
 """What mammoth is known to raise for broken files; it has no error of its own."""
 
 

@@ -8,7 +8,7 @@ TUNE: Final = b"""
         -- What fits one tenant's numbers does not fit another's.
         set_config('plan_cache_mode', 'force_custom_plan', true)"""
 COLLECTION: Final = b"""
-    SELECT number, chunks, lengths, highest_label, restricted FROM collections
+    SELECT number, chunks, lengths, highest_label, restricted, calibration FROM collections
     WHERE tenant = %(tenant)s AND name = %(name)s"""
 FREQUENCIES: Final = b"""
     SELECT lexeme, chunks FROM lexemes
@@ -86,8 +86,18 @@ BY_WORDS_OF_SOME: Final = f"""
     ) AS word
     WHERE chunks.tenant = %(tenant)s AND document = ANY(%(allowed)s) AND label <= %(level)s
     GROUP BY id ORDER BY score DESC, id LIMIT %(candidates)s"""
-PASSAGES: Final = b"""
+PASSAGES: Final = """
     SELECT chunks.id, documents.id, live_title, source, ordinal, text, prefix, page, start_offset, end_offset, tokens,
-        encode(chunks.sha, 'hex'), chunks.label
-    FROM chunks JOIN documents ON documents.number = chunks.document
+        encode(chunks.sha, 'hex'), chunks.label, {embedding}
+    FROM chunks JOIN documents ON documents.number = chunks.document {joined}
     WHERE chunks.tenant = %(tenant)s AND chunks.id = ANY(%(ids)s)"""
+WITH_VECTORS: Final = "LEFT JOIN {vectors} AS vectors ON vectors.tenant = %(tenant)s AND vectors.chunk = chunks.id"
+
+ACTIVE_MODEL: Final = b"SELECT name FROM embedding_models WHERE status = 'active'"
+CALIBRATE: Final = b"UPDATE collections SET calibration = %s WHERE tenant = %s AND name = %s"
+UNCALIBRATED: Final = b"""
+    SELECT name FROM collections
+    WHERE tenant = %s AND chunks > 0 AND (
+        calibration IS NULL OR calibration->>'model' <> %s
+        OR NOT chunks BETWEEN (calibration->>'chunks')::bigint / 2 AND (calibration->>'chunks')::bigint * 2)
+    ORDER BY name LIMIT %s"""

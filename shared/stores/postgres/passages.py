@@ -1,28 +1,31 @@
 """Search: the nearest vectors and the rarest words of what a reader may see, as of one instant.
 
 Three round trips: what the collection is like and how much of it the scope holds; both legs; the passages. How a leg is
-read follows from the first: a filter must neither let other people's rows use up what is looked at, nor make every query
-look at everything.
+read follows from the first: a filter must neither let other people's rows use up what is looked at, nor make every
+query look at everything.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
 
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
-from shared.domain.documents import Chunk, Passage, SearchScope
+from shared.domain.documents import Calibration, Candidates, Chunk, Passage, SearchScope
 from shared.domain.errors import InvalidRequest
 from shared.domain.security import SecurityLevel
 from shared.rag.bm25 import K1, B, rarity
 from shared.rag.terms import QUARTERS
 from shared.rag.vectors import as_halves
 from shared.stores.postgres import passage_statements as statements
-from shared.stores.postgres.chunk_rows import vector_literals
+from shared.stores.postgres.chunk_rows import singles_of, vector_literals
 from shared.stores.postgres.document_rows import MODEL, key_of, lexeme, storable_text, vectors_table
 from shared.stores.postgres.pool import Connection, PostgresPool
 from shared.stores.postgres.tenancy import TenantTransactions
+
+_MOST_COMMON: Final = 16
+"""Of the common words of a question that is a page long, which say nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class _Ground:
         is_open: whether the scope holds the whole collection.
         is_some: whether it holds few chunks, of documents that `values` names.
         postings: of all words of the query.
+        most_lexical: as in `Candidates`, like what follows.
     """
 
     values: dict[str, Any]
@@ -64,6 +68,9 @@ class _Ground:
     is_open: bool
     is_some: bool
     postings: int
+    most_lexical: float
+    chunks: int
+    calibration: Calibration | None
 
     @property
     def visible(self) -> str:
@@ -81,13 +88,14 @@ class PostgresPassageIndex:
     """
 
     def __init__(self, pool: PostgresPool, *, deadline_s: float = 5.0, limits: SearchLimits | None = None) -> None:
+        self._pool = pool
         self._transactions = TenantTransactions(pool)
         self._deadline_s = deadline_s
         self._limits = limits or SearchLimits()
 
     async def search(
         self, scope: SearchScope, *, vector: bytes | None, terms: Mapping[str, float], model: str, candidates: int
-    ) -> Sequence[Passage]:
+    ) -> Candidates:
         """The best `candidates` of each leg, with their scores of each leg that they were found by.
 
         Raises:
@@ -107,17 +115,59 @@ class PostgresPassageIndex:
         }
         async with self._transactions.reading(scope.tenant_id, timeout_s=self._deadline_s) as connection:
             if connection is None:
-                return ()
+                return Candidates()
             values["tenant"] = connection.tenant
             ground = await self._ground(connection.sql, values, weights, None if vector is None else len(vector) // 4)
             if ground is None:
-                return ()
+                return Candidates()
             dense = await _dense(connection.sql, ground)
             lexical = await _lexical(connection.sql, ground)
-            cursor = await connection.sql.execute(statements.PASSAGES, values | {"ids": [*dense.keys() | lexical]})
-            rows = await cursor.fetchall()
-        found = {row[0]: _passage(row, dense.get(row[0]), lexical.get(row[0])) for row in rows}
-        return [found[chunk] for chunk in dict.fromkeys((*dense, *lexical)) if chunk in found]
+            rows = await _rows(connection.sql, ground, [*dense.keys() | lexical])
+        found = [rows[chunk] for chunk in dict.fromkeys((*dense, *lexical)) if chunk in rows]
+        return Candidates(
+            tuple(_passage(row, dense.get(row[0]), lexical.get(row[0])) for row in found),
+            tuple(b"" if row[-1] is None else singles_of(row[-1]) for row in found),
+            ground.most_lexical,
+            ground.chunks,
+            ground.calibration,
+        )
+
+    async def active_model(self) -> str | None:
+        """The embedding model whose vectors are complete and searched; None before the first document.
+
+        Raises:
+            DependencyUnavailable: no answer in time.
+        """
+        async with self._pool.connection(timeout_s=self._deadline_s) as connection:
+            row = await (await connection.execute(statements.ACTIVE_MODEL)).fetchone()
+        return None if row is None else str(row[0])
+
+    async def calibrate(self, tenant_id: str, collection: str, calibration: Calibration) -> None:
+        """Keep what was measured; nothing when there is no such collection.
+
+        Raises:
+            DependencyUnavailable: it was not kept, as far as can be known; doing it again is safe.
+        """
+        async with self._transactions.writing(tenant_id, timeout_s=self._deadline_s) as connection:
+            values = (Jsonb(asdict(calibration)), connection.tenant, storable_text(collection))
+            await connection.sql.execute(statements.CALIBRATE, values)
+
+    async def uncalibrated(self, model: str, *, limit: int) -> Sequence[tuple[str, str]]:
+        """Tenant and name of collections whose calibration is missing, by another model, or of other times.
+
+        Raises:
+            DependencyUnavailable: no answer in time.
+        """
+        found: list[tuple[str, str]] = []
+        for tenant_id in await self._transactions.tenants(timeout_s=self._deadline_s):
+            if len(found) >= limit:
+                break
+            async with self._transactions.reading(tenant_id, timeout_s=self._deadline_s) as connection:
+                if connection is not None:
+                    values = (connection.tenant, model, limit - len(found))
+                    cursor = await connection.sql.execute(statements.UNCALIBRATED, values)
+                    found += [(tenant_id, str(name)) for (name,) in await cursor.fetchall()]
+        return found
 
     async def _ground(
         self, connection: Connection, values: dict[str, Any], weights: Mapping[int, float], dimensions: int | None
@@ -133,7 +183,7 @@ class PostgresPassageIndex:
             return None
         if dimensions is not None and model is not None and model[1] != dimensions:
             raise InvalidRequest("the vector is not as long as this model's", param="vector")
-        number, chunks, lengths, highest_label, restricted = collection
+        number, chunks, lengths, highest_label, restricted, calibration = collection
         is_open = not (values["is_narrow"] or restricted or highest_label > values["level"])
         in_chunks = {int(word): int(count) for word, count in await frequencies.fetchall()}
         words = _words(in_chunks, weights, chunks, limits.postings) | _norm(chunks, lengths)
@@ -144,6 +194,9 @@ class PostgresPassageIndex:
             is_open,
             not is_open and reach[1] is not None,
             sum(in_chunks.values()),
+            sum(weight * rarity(chunks, in_chunks.get(word, 0)) for word, weight in weights.items()) * (K1 + 1),
+            chunks,
+            None if calibration is None else Calibration(**calibration),
         )
 
 
@@ -186,6 +239,17 @@ async def _hits(connection: Connection, template: str, ground: _Ground) -> dict[
     return {int(chunk): float(score) for chunk, score in await cursor.fetchall()}
 
 
+async def _rows(connection: Connection, ground: _Ground, ids: Sequence[int]) -> dict[int, TupleRow]:
+    """The chunks with these ids."""
+    vectors = ground.vectors
+    template = statements.PASSAGES.format(
+        embedding="halfvec_send(embedding)" if vectors else "NULL",
+        joined=statements.WITH_VECTORS.format(vectors=vectors) if vectors else "",
+    )
+    cursor = await connection.execute(template.encode(), ground.values | {"ids": ids})
+    return {row[0]: row for row in await cursor.fetchall()}
+
+
 def _scope_values(scope: SearchScope) -> dict[str, Any]:
     metadata = {storable_text(key): storable_text(value) for key, value in scope.metadata.items()}
     return {
@@ -215,6 +279,8 @@ def _words(
     for word, frequency in sorted(in_chunks.items(), key=lambda item: item[1]):
         postings += frequency
         kind = "rare" if postings <= most_postings or not words["rare"] else "common"
+        if len(words["common"]) == _MOST_COMMON:
+            break
         words[kind].append(word)
         words[f"{kind}_weights"].append(weights[word] * rarity(chunks, frequency) * (K1 + 1))
     return words
@@ -226,6 +292,6 @@ def _norm(chunks: int, lengths: int) -> dict[str, float]:
 
 
 def _passage(row: TupleRow, dense: float | None, lexical: float | None) -> Passage:
-    _, document, title, source, ordinal, text, prefix, page, start, end, tokens, sha, label = row
+    _, document, title, source, ordinal, text, prefix, page, start, end, tokens, sha, label, _ = row
     chunk = Chunk(ordinal, text, prefix, page, start, end, tokens, sha, SecurityLevel(label))
     return Passage(str(document), title, source, chunk, 0.0, dense, lexical)

@@ -250,6 +250,12 @@ class PostgresEventsOfPersons:
                     b"WHERE tenant_id = %(tenant_id)s AND subject = %(value)s",
                     values,
                 )
+                for table, who in (("threat_findings", "changed_by"), ("erasures", "requested_by")):
+                    await connection.execute(
+                        f"UPDATE {table} SET {who} = %(name)s "  # noqa: S608 - constants above
+                        f"WHERE tenant_id = %(tenant_id)s AND {who} = %(value)s".encode(),
+                        values,
+                    )
             counted = await (
                 await connection.execute(
                     f"""SELECT (SELECT count(*) FROM security_events

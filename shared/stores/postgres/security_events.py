@@ -48,7 +48,7 @@ _PAGE = f"""
       AND (%(before_at)s::timestamptz IS NULL OR (at, id) < (%(before_at)s, %(before_id)s::uuid))
     ORDER BY at DESC, id DESC LIMIT %(limit)s
 """.encode()
-_COUNTS = f"SELECT kind, sum(count) {_TAKEN} GROUP BY kind".encode()  # noqa: S608 - likewise
+_COUNTS = f"SELECT kind, sum(count) {_TAKEN} GROUP BY kind".encode()
 _PRINCIPALS = b"""
     SELECT tenant_id, principal_id, service, count(DISTINCT network)::text,
            (array_agg(to_jsonb(roles) ORDER BY last_at DESC))[1], min(first_at), max(last_at), sum(requests)::bigint

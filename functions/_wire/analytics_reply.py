@@ -1,0 +1,165 @@
+"""The answers of GET /analytics and GET /analytics/savings."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from functions._wire.analytics import Asked, SavingsAsked, page_cursor
+from shared.analytics.intervals import Interval, wilson
+from shared.analytics.savings import Savings
+from shared.analytics.sketches import RELATIVE_ERROR, quantiles
+from shared.domain.analytics import Aggregate, AnalyticsQuery, Dimension, Freshness
+from shared.domain.feedback import POINTS
+from shared.domain.replies import Usage
+from shared.services.analytics import AnalyticsReport, Change, SavingsReport
+
+_LEVELS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+_TOKENS = tuple(field.name for field in fields(Usage) if field.name != "estimated")
+
+
+def analytics_body(report: AnalyticsReport, asked: Asked) -> dict[str, Any]:
+    """A page of rows, totals, what changed, and how fresh all of it is."""
+    query, last = asked.query, report.rows[-1] if report.has_more else None
+    return {
+        "of": query.subject.value,
+        **_period(query.edges[0], query.edges[-1], asked.zone),
+        "bucket": asked.granularity.value,
+        "group_by": [_name(dimension, query) for dimension in query.group_by],
+        **_freshness(report.freshness),
+        "late_share": _share(report.total.late, report.total.count) if report.total is not None else None,
+        "relative_error": RELATIVE_ERROR,
+        "rows": [
+            {"start": row.start.astimezone(asked.zone).isoformat(), "group": _group(row.group, query)}
+            | _metrics(row, asked.metrics)
+            for row in report.rows
+        ],
+        "total": None if report.total is None else _metrics(report.total, asked.metrics),
+        "previous": None
+        if asked.previous is None
+        else _period(*asked.previous, asked.zone) | {"changes": [_change(change, asked) for change in report.changes]},
+        "next_cursor": None if last is None else page_cursor(last.start, last.group),
+    }
+
+
+def savings_body(report: SavingsReport, asked: SavingsAsked) -> dict[str, Any]:
+    """What was saved, in all and by group."""
+    return {
+        **_period(asked.since, asked.until, asked.zone),
+        **_freshness(report.freshness),
+        "baseline": asked.baseline,
+        "baseline_models": {service or "*": model for service, model in sorted(report.models.items())},
+        "total": _savings(report.total),
+        "group_by": None if asked.group_by is None else asked.group_by.value,
+        "groups": [{"group": key, **_savings(found)} for key, found in report.groups.items()],
+    }
+
+
+def _savings(found: Savings) -> dict[str, Any]:
+    return {
+        "requests": found.requests,
+        "left_out_requests": found.left_out,
+        "actual_usd": float(found.actual_usd),
+        "baseline_usd": float(found.baseline_usd),
+        "saved_usd": float(found.saved_usd),
+        "by_reuse_usd": float(found.by_reuse_usd),
+        "by_choice_usd": float(found.saved_usd - found.by_reuse_usd),
+        "saved_share": found.share,
+        "interval": _interval(found.interval),
+        "periods": found.periods,
+    }
+
+
+def _period(since: Any, until: Any, zone: ZoneInfo) -> dict[str, Any]:
+    return {
+        "from": since.astimezone(zone).isoformat(),
+        "to": until.astimezone(zone).isoformat(),
+        "timezone": zone.key,
+    }
+
+
+def _freshness(freshness: Freshness) -> dict[str, Any]:
+    return {"as_of": freshness.as_of.isoformat(), "pending_buckets": freshness.pending}
+
+
+def _name(dimension: Dimension, query: AnalyticsQuery) -> str:
+    return f"tag:{query.tag_key}" if dimension is Dimension.TAG else dimension.value
+
+
+def _group(group: tuple[str, ...], query: AnalyticsQuery) -> dict[str, str]:
+    return {_name(dimension, query): word for dimension, word in zip(query.group_by, group, strict=True)}
+
+
+def _change(change: Change, asked: Asked) -> dict[str, Any]:
+    current, previous = (
+        {} if row is None else _metrics(row, asked.metrics) for row in (change.current, change.previous)
+    )
+    ratios = {
+        metric: value / previous[metric] - 1
+        for metric, value in current.items()
+        if isinstance(value, int | float) and previous.get(metric)
+    }
+    return {
+        "group": _group(change.group, asked.query),
+        "current": current or None,
+        "previous": previous or None,
+        "relative_change": ratios,
+    }
+
+
+def _metrics(row: Aggregate, metrics: tuple[str, ...]) -> dict[str, Any]:
+    return {metric: _METRICS[metric](row) for metric in metrics}
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def _distribution(sketch: bytes) -> dict[str, float | None]:
+    values = quantiles(sketch, tuple(_LEVELS.values()))
+    return dict(zip(_LEVELS, values, strict=True))
+
+
+def _quality(row: Aggregate) -> dict[str, Any]:
+    mean = _share(row.rating_sum, row.ratings)
+    return {
+        "ratings": row.ratings,
+        "mean": mean,
+        "interval": _interval(wilson(row.rating_sum, row.ratings)),
+        "points": None if mean is None else POINTS * mean,
+        "of_points": POINTS,
+        "source": "feedback",
+    }
+
+
+def _interval(interval: Interval | None) -> dict[str, float] | None:
+    return None if interval is None else {"low": interval.low, "high": interval.high, "level": interval.level}
+
+
+def _tokens(row: Aggregate) -> dict[str, int]:
+    return {name: getattr(row.usage, name) for name in _TOKENS} | {
+        "total": row.usage.total_tokens,
+        "estimated_records": row.usage_estimated,
+    }
+
+
+_METRICS: dict[str, Callable[[Aggregate], Any]] = {
+    "requests": lambda row: row.count,
+    "attempts": lambda row: row.count,
+    "succeeded": lambda row: row.succeeded,
+    "errors": lambda row: row.errors,
+    "error_rate": lambda row: _share(row.errors, row.count),
+    "errors_by_class": lambda row: dict(sorted(row.error_codes.items())),
+    "cancelled": lambda row: row.cancelled,
+    "abandoned": lambda row: row.abandoned,
+    "cache_hits": lambda row: row.hits,
+    "late": lambda row: row.late,
+    "tokens": _tokens,
+    "cost_usd": lambda row: float(row.cost_usd),
+    "saved_usd": lambda row: float(row.saved_usd),
+    "latency_ms": lambda row: {"mean": _share(row.duration_ms, row.succeeded), **_distribution(row.latency)},
+    "ttft_ms": lambda row: _distribution(row.ttft),
+    "overhead_ms": lambda row: _distribution(row.overhead),
+    "quality": _quality,
+    "tokens_per_s": lambda row: _share(row.generated_tokens * 1000.0, row.generation_ms),
+}

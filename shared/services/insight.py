@@ -1,0 +1,16 @@
+"""What is known of what happened, in one place for the container."""
+
+from dataclasses import dataclass
+
+from shared.services.analytics import Analytics
+from shared.services.feedback import FeedbackDesk
+from shared.services.rollups import Rollups
+
+
+@dataclass(frozen=True, slots=True)
+class Insight:
+    """Rollups, the answers from them, and what callers say of answers."""
+
+    analytics: Analytics
+    feedback: FeedbackDesk
+    rollups: Rollups
