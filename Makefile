@@ -70,6 +70,10 @@ eval-security: setup-python ## measure how well sensitive content and attacks ar
 eval-routing: setup-python ## measure routing quality on labelled sets: make eval-routing DATA=path/to/routing
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests.evals.routing_quality $(if $(DATA),--data $(DATA)) $(EVAL_FLAGS)
 
+.PHONY: eval-documents
+eval-documents: setup-python ## parse a folder of documents as its manifest says: make eval-documents DATA=path/to/rag
+	@$(RUN) tests.evals.rag_fixtures $(DATA)
+
 .PHONY: lock
 lock: python ## compile requirements*.in to requirements*.txt with hashes (UPGRADE=--upgrade for the newest)
 	@test -x .local/lock/bin/uv || { $(PYTHON) -m venv .local/lock && .local/lock/bin/pip install --quiet uv; }

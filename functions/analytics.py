@@ -7,7 +7,12 @@ from functions._wire.analytics_reply import analytics_body, savings_body
 
 async def analytics(call: Call) -> Reply:
     """Figures by time and group."""
-    asked = analytics_asked(call.query, caller=call.caller, now=call.container.clock.now())
+    asked = analytics_asked(
+        call.query,
+        caller=call.caller,
+        now=call.container.clock.now(),
+        tag_keys=call.container.settings.analytics_tags,
+    )
     report = await call.container.insight.analytics.report(asked.query, previous=asked.previous)
     return Reply(analytics_body(report, asked))
 

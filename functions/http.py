@@ -4,11 +4,13 @@ import azure.functions as func
 
 from functions import (
     analysis,
+    analytics,
     audit,
     auth,
     chat,
     compliance,
     embeddings,
+    feedback,
     health,
     limits,
     rag,
@@ -255,6 +257,25 @@ ROUTES = (
         once(semantic.analyze),
         "What texts have to do with each other and what they say.",
         limits=EndpointClass.ANALYZE,
+    ),
+    Route(
+        "analytics", "GET", "analytics", Permission.ANALYTICS_READ, analytics.analytics, "Figures by time and group."
+    ),
+    Route(
+        "savings",
+        "GET",
+        "analytics/savings",
+        Permission.ANALYTICS_READ,
+        analytics.savings,
+        "What was saved against one model for everything.",
+    ),
+    Route(
+        "feedback",
+        "POST",
+        "feedback",
+        Permission.FEEDBACK_WRITE,
+        feedback.give,
+        "Say how good an answer was.",
     ),
     Route("health", "GET", "health", OPEN, health.health, "Liveness."),
     Route("health_ready", "GET", "health/ready", OPEN, health.ready, "Readiness, by dependency."),

@@ -90,3 +90,21 @@ async def requeue_documents(timer: func.TimerRequest) -> None:
     del timer
     async with job("requeue_documents") as container:
         await container.ingestion.work.requeue_stuck()
+
+
+@blueprint.function_name("roll_up")
+@blueprint.timer_trigger(arg_name="timer", schedule="5 * * * * *", use_monitor=True)
+async def roll_up(timer: func.TimerRequest) -> None:
+    """Bring the rollups of requests and attempts up to date, and count feedback whose request has arrived."""
+    del timer
+    async with job("roll_up") as container:
+        await container.insight.rollups.run()
+
+
+@blueprint.function_name("calibrate_collections")
+@blueprint.timer_trigger(arg_name="timer", schedule="40 */10 * * * *", use_monitor=True)
+async def calibrate_collections(timer: func.TimerRequest) -> None:
+    """Measure what a question without an answer scores in collections that are new or have become others."""
+    del timer
+    async with job("calibrate_collections") as container:
+        await container.retrieval.calibrate_due()

@@ -21,6 +21,8 @@ def _words(value: object) -> object:
 _IDENTIFIER = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _Origin = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$")]
 _ServiceName = Annotated[str, Field(pattern=rf"^{_IDENTIFIER}={_IDENTIFIER}$")]
+_FormerModel = Annotated[str, Field(pattern=rf"^{_IDENTIFIER}=[A-Za-z0-9][A-Za-z0-9._/@-]{{0,127}}$")]
+_TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
 def _is_plain(url: str | None) -> bool:
@@ -90,6 +92,19 @@ class Settings(BaseModel):
     deadline_s: Annotated[float, Field(alias="ROUTER_DEADLINE_S", gt=0, le=230)] = 120.0
     heartbeat_s: Annotated[float, Field(alias="ROUTER_HEARTBEAT_S", gt=0, le=60)] = 15.0
     cors_origins: Annotated[tuple[_Origin, ...], Field(alias="ROUTER_CORS_ORIGINS"), BeforeValidator(_words)] = ()
+    analytics_tags: Annotated[
+        tuple[_TagKey, ...], Field(alias="ROUTER_ANALYTICS_TAGS", max_length=8), BeforeValidator(_words)
+    ] = ("team", "feature", "environment")
+    """Tags that requests are also counted by, `docs/analytics.md`. Each adds rows, so tags of persons do not belong."""
+    former_model_pairs: Annotated[
+        tuple[_FormerModel, ...], Field(alias="ROUTER_FORMER_MODELS"), BeforeValidator(_words)
+    ] = ()
+    """What services used before the router, to compare costs with: ``SERVICE=MODEL``, several separated by commas."""
+
+    @property
+    def former_models(self) -> Mapping[str, str]:
+        """The model that a service used before the router."""
+        return {service: model for service, _, model in (pair.partition("=") for pair in self.former_model_pairs)}
 
     @property
     def service_names(self) -> Mapping[str, str]:
@@ -128,6 +143,7 @@ class Settings(BaseModel):
                 "set AzureWebJobsStorage or AzureWebJobsStorage__accountName",
             ),
             (len(self.service_names) != len(self.service_pairs), "ROUTER_SERVICE_NAMES names an application twice"),
+            (len(self.former_models) != len(self.former_model_pairs), "ROUTER_FORMER_MODELS names a service twice"),
         )
         if broken := [rule for is_broken, rule in rules if is_broken]:
             raise ValueError("; ".join(broken))

@@ -48,6 +48,7 @@ from shared.security.entra_login import EntraCredentialCheck
 from shared.security.jwks import JsonWebKeys
 from shared.security.session_tokens import SessionTokens
 from shared.security.signing_keys import FileSigningKeys, KeyVaultSigningKeys
+from shared.services.analytics import Analytics
 from shared.services.attempts import Attempts
 from shared.services.audit import AuditTrail
 from shared.services.bookkeeping import Bookkeeper
@@ -55,11 +56,13 @@ from shared.services.compliance import ComplianceReporter, Fact, encryption_fact
 from shared.services.configuration_keeping import ConfigurationKeeper
 from shared.services.deployment_health import DeploymentHealth
 from shared.services.erased_on_arrival import ErasedOnArrival
+from shared.services.feedback import FeedbackDesk
 from shared.services.forecasting import QualityForecaster
 from shared.services.grounded import GroundedService
 from shared.services.idempotency import IdempotencyService
 from shared.services.ingestion import IngestionService
 from shared.services.ingestion_work import IngestionWork, Workshop
+from shared.services.insight import Insight
 from shared.services.limits import Limits
 from shared.services.oversight import Oversight
 from shared.services.personal_stores import AnswersOfPersons, AuditOfPersons, SessionsOfPersons
@@ -71,6 +74,7 @@ from shared.services.recording import RecordWriter
 from shared.services.retention import Retention
 from shared.services.retrieval import RetrievalService
 from shared.services.reuse import AnswerReuse, SentenceEncoder
+from shared.services.rollups import Rollups
 from shared.services.routing import RoutingService
 from shared.services.security_events import SecurityEventLog
 from shared.services.sessions import SessionService
@@ -82,10 +86,12 @@ from shared.stores.blobs import INBOX_CONTAINER, INGESTION_CONTAINER, AzureBlobS
 from shared.stores.ingestion_queue import INGESTION_QUEUE, StorageIngestionQueue
 from shared.stores.journal import FileJournal
 from shared.stores.login_guard import RedisLoginGuard
+from shared.stores.postgres.analytics import PostgresAnalytics
 from shared.stores.postgres.budgets import PostgresBudgetLedger
 from shared.stores.postgres.documents import PostgresDocumentStore
 from shared.stores.postgres.encryption import connection_encryption
 from shared.stores.postgres.erasures import PostgresErasures
+from shared.stores.postgres.feedback import PostgresFeedback, PostgresFeedbackOfPersons
 from shared.stores.postgres.maintenance import PostgresMaintenance
 from shared.stores.postgres.passages import PostgresPassageIndex
 from shared.stores.postgres.personal import PostgresEventsOfPersons, PostgresLedgerOfPersons
@@ -94,6 +100,7 @@ from shared.stores.postgres.probe import PostgresProbe
 from shared.stores.postgres.receipts import PostgresConfigurationArchive, PostgresReceiptStore
 from shared.stores.postgres.records import PostgresRecordStore
 from shared.stores.postgres.retention import PostgresRetention
+from shared.stores.postgres.rollups import PostgresRollups
 from shared.stores.postgres.security_events import PostgresSecurityEvents
 from shared.stores.postgres.threats import PostgresThreats
 from shared.stores.quality_artefact import load_quality_model
@@ -164,6 +171,7 @@ class Container:
     reconciler: Reconciler
     oversight: Oversight
     ingestion: Ingestion
+    insight: Insight
     retrieval: RetrievalService
     grounded: GroundedService
     close: Callable[[], Awaitable[None]]
@@ -282,6 +290,7 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
             settings, pool, trails, families, cache, erasures, audit, log, shelf, clock, ids, telemetry
         ),
         ingestion=_ingestion(settings, entra, password, embeddings, vectors, clock, ids, telemetry, closing),
+        insight=_insight(settings, password, shelf, clock, telemetry, closing),
         retrieval=retrieval,
         grounded=GroundedService(
             retrieval, routing, shelf, telemetry, SentenceEncoder.from_quality_model(predictor).encode
@@ -333,6 +342,27 @@ def _ingestion(
     )
     desk = IngestionService(documents, blobs, inbox, queue, ids, telemetry)
     return Ingestion(desk, IngestionWork(shop, clock, ids, telemetry))
+
+
+def _insight(
+    settings: Settings,
+    password: PasswordSource | None,
+    shelf: Shelf,
+    clock: Clock,
+    telemetry: Telemetry,
+    closing: contextlib.AsyncExitStack,
+) -> Insight:
+    # A pool of its own: rolling up hours after an outage must not hold up the ledger.
+    pool = PostgresPool(
+        settings.postgres_dsn, password_source=password, application_name="llm-router-analytics", max_size=3
+    )
+    closing.push_async_callback(pool.aclose)
+    rollups = PostgresRollups(pool, tag_keys=settings.analytics_tags)
+    return Insight(
+        Analytics(PostgresAnalytics(pool), lambda: shelf.registry, settings.former_models),
+        FeedbackDesk(PostgresFeedback(pool), lambda: shelf.policy, telemetry),
+        Rollups(rollups, lambda: shelf.registry, clock, telemetry),
+    )
 
 
 def _usual_model(embeddings: Registry) -> str:
@@ -479,6 +509,8 @@ def _oversight(
         AuditOfPersons(trails, clock),
         SessionsOfPersons(families),
         AnswersOfPersons(cache),
+        # After the ledger, whose pseudonyms it looks for; last, because orders under way count stores.
+        PostgresFeedbackOfPersons(pool),
     )
     privacy = PrivacyService(stores, erasures, audit, clock, ids, telemetry)
     retention = Retention(PostgresRetention(pool), trails, lambda: shelf.policy, clock, telemetry)

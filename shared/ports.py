@@ -40,6 +40,7 @@ from shared.domain.receipts import ChainHead, ChainSection, ReceiptRow
 from shared.domain.records import RequestRecord
 from shared.domain.replies import StreamEvent
 from shared.domain.retention import RetentionClass, RetentionDue
+from shared.domain.security import SecurityLevel
 from shared.domain.security_events import (
     EventQuery,
     FindingQuery,
@@ -1303,6 +1304,94 @@ class Reranker(Protocol):
 
         Raises:
             ProviderError: of the class that fits.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VectorTable:
+    """Where the vectors of an embedding model are.
+
+    Attributes:
+        status: ``building``, ``active`` (searched) or ``retired``.
+    """
+
+    model: str
+    dimensions: int
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnembeddedChunk:
+    """A chunk that a model has no vector of. `service` sent its document."""
+
+    id: int
+    text: str
+    label: SecurityLevel
+    service: str
+
+
+class VectorTables(Protocol):
+    """The vectors of embedding models, one table each, so that one can be built while another is searched."""
+
+    async def all(self) -> Sequence[VectorTable]:
+        """All tables, the oldest first.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def ensure(self, model: str, dimensions: int) -> None:
+        """Make a model's table if there is none; the first is the active one.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+            InvalidRequest: there is one for vectors of another length.
+        """
+        ...
+
+    async def tenants(self) -> Sequence[str]:
+        """All tenants that ever had a document.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def missing(self, tenant_id: str, model: str, *, after: int, limit: int) -> Sequence[UnembeddedChunk]:
+        """Chunks of a tenant without a vector, by id, from the one after `after`.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def add(self, tenant_id: str, model: str, vectors: Mapping[int, bytes]) -> int:
+        """Enter vectors by chunk; of chunks that are gone, or have one, nothing is entered. Returns how many were.
+
+        Raises:
+            DependencyUnavailable: nothing was entered, as far as can be known; doing it again is safe.
+            InvalidRequest: the vectors are not as long as the model's.
+        """
+        ...
+
+    async def activate(self, model: str) -> None:
+        """Have a model's vectors searched from now on; the one before is retired.
+
+        Raises:
+            DependencyUnavailable: the store is away.
+            NotFound: there is no such table.
+        """
+        ...
+
+    async def drop(self, model: str) -> None:
+        """Remove a table with all its vectors.
+
+        Raises:
+            Conflict: it is searched.
+            DependencyUnavailable: the store is away.
+            NotFound: there is no such table.
         """
         ...
 

@@ -10,7 +10,14 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from functions._wire.query import limit_of, only, word
 from shared.analytics.periods import edges_of, hour_after, hour_before, previous_period, usual_granularity
-from shared.domain.analytics import AnalyticsQuery, Dimension, Granularity, Subject
+from shared.domain.analytics import (
+    ATTEMPT_DIMENSIONS,
+    MAX_TAG_VALUE_CHARS,
+    AnalyticsQuery,
+    Dimension,
+    Granularity,
+    Subject,
+)
 from shared.domain.errors import Forbidden, InvalidRequest
 from shared.domain.identity import Permission, Principal
 from shared.domain.record_bounds import MAX_TAG_KEY_CHARS
@@ -34,7 +41,6 @@ _SAVINGS = _SPAN | {"baseline", "group_by", "filter.service"}
 _DEFAULT_SPAN = timedelta(days=1)
 _LONGEST = {Granularity.HOUR: timedelta(days=31), Granularity.DAY: timedelta(days=400)}
 _MOST_ROWS, _MOST_VALUES, _MOST_CHARS = 1_000, 50, 256
-_ATTEMPT_DIMENSIONS = frozenset({Dimension.MODEL, Dimension.DEPLOYMENT})
 _TAG = f"{Dimension.TAG.value}:"
 
 
@@ -68,8 +74,16 @@ class SavingsAsked:
     group_by: Dimension | None
 
 
-def analytics_asked(parameters: Mapping[str, str], *, caller: Principal, now: datetime) -> Asked:
+def analytics_asked(
+    parameters: Mapping[str, str], *, caller: Principal, now: datetime, tag_keys: tuple[str, ...]
+) -> Asked:
     """Read the URL of GET /analytics.
+
+    Args:
+        parameters: of the URL.
+        caller: whose figures.
+        now: where the usual span ends.
+        tag_keys: tags that requests are counted by.
 
     Raises:
         Forbidden: other services' figures, without the permission for them.
@@ -80,14 +94,20 @@ def analytics_asked(parameters: Mapping[str, str], *, caller: Principal, now: da
     subject = word(parameters, "of", Subject) or Subject.REQUESTS
     granularity = _granularity(parameters, since, until)
     group_by, tag_key = _groups(parameters)
-    filters = {dimension: _values(parameters, name) for name, dimension in _FILTERS.items() if name in parameters}
+    filters: dict[Dimension, tuple[str, ...]] = {
+        dimension: _values(parameters, name) for name, dimension in _FILTERS.items() if name in parameters
+    }
     if "filter.tag" in parameters:
-        key, _, value = parameters["filter.tag"].partition(":")
-        if not key or (tag_key and tag_key != key):
+        key, colon, value = parameters["filter.tag"].partition(":")
+        if not key or not colon or (tag_key and tag_key != key):
             raise InvalidRequest("filter.tag: must be KEY:VALUE, of the tag that is grouped by", param="filter.tag")
-        tag_key, filters[Dimension.TAG] = _bounded(key, "filter.tag", MAX_TAG_KEY_CHARS), (value,)
+        tag_key = _bounded(key, "filter.tag", MAX_TAG_KEY_CHARS)
+        filters[Dimension.TAG] = (_bounded(value, "filter.tag", MAX_TAG_VALUE_CHARS),)
+    if tag_key and tag_key not in tag_keys:
+        kept = ", ".join(tag_keys) or "none"
+        raise InvalidRequest(f"group_by: figures are kept for these tags: {kept}", param="group_by")
     _own(filters, caller, subject)
-    if subject is Subject.ATTEMPTS and ({*group_by, *filters} - _ATTEMPT_DIMENSIONS):
+    if subject is Subject.ATTEMPTS and ({*group_by, *filters} - ATTEMPT_DIMENSIONS):
         raise InvalidRequest("of: attempts are kept by model and deployment only", param="of")
     metrics = _metrics(parameters, subject)
     try:
@@ -125,7 +145,9 @@ def savings_asked(parameters: Mapping[str, str], *, caller: Principal, now: date
     group_by, tag_key = _groups(parameters)
     if tag_key or len(group_by) > 1 or not {*group_by} <= {Dimension.SERVICE, Dimension.MODEL}:
         raise InvalidRequest("group_by: must be service or model", param="group_by")
-    filters = {Dimension.SERVICE: _values(parameters, "filter.service")} if "filter.service" in parameters else {}
+    filters: dict[Dimension, tuple[str, ...]] = (
+        {Dimension.SERVICE: _values(parameters, "filter.service")} if "filter.service" in parameters else {}
+    )
     _own(filters, caller, Subject.REQUESTS)
     return SavingsAsked(
         since=since,

@@ -29,13 +29,13 @@ _MAX_HELD_CHARS: Final = 4096
 _MAX_KEY_CHARS: Final = 16 * 1024
 """Of a private key, or of a signed token."""
 _OPENERS: Final = re.compile(
-    r"(?:<|&(?:l(?:t;?)?)?|\\(?:u(?:0(?:0(?:3[cC]?)?)?)?)?)[A-Z0-9_]{0,70}(?:&(?:g(?:t)?)?|\\(?:u(?:0(?:0(?:3)?)?)?)?)?\Z"
+    r"(?:<|&(?:l(?:t;?)?)?|\\(?:u(?:0(?:0(?:3[cC]?)?)?)?)?)[A-Z0-9_]{0,70}+(?:&(?:g(?:t)?)?|\\(?:u(?:0(?:0(?:3)?)?)?)?)?\Z"
 )
 _KEY_HEAD: Final = "-----BEGIN"
 _KEY_FOOT: Final = re.compile(r"-----END [A-Z0-9 ]{0,64}-----")
 _NAMED_KEY: Final = re.compile(r"secret_?access_?key[\"'\s:=>]{0,8}[A-Za-z0-9/+]{0,40}\Z", re.IGNORECASE)
 """A key that is known by the name before it."""
-_JWT_HEAD: Final = re.compile(r"eyJ[\w-]{8,}\.eyJ", re.ASCII)
+_JWT_HEAD: Final = re.compile(r"eyJ[\w-]{8,}+\.eyJ", re.ASCII)
 """The beginning of the one kind of token that can be longer than most."""
 _MAX_NAMED_CHARS: Final = 80
 SYSTEM_TEXT: Final = "system_text"

@@ -49,6 +49,10 @@ class Dimension(StrEnum):
     TAG = "tag"
 
 
+ATTEMPT_DIMENSIONS = frozenset({Dimension.MODEL, Dimension.DEPLOYMENT})
+"""What attempts are kept by; they know nothing of services, categories and tags."""
+
+
 @dataclass(frozen=True, slots=True)
 class AnalyticsQuery:
     """A question to the rollups.

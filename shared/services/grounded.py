@@ -198,7 +198,7 @@ class GroundedService:
     async def _admitted(self, question: Question, *, answers: bool) -> ExitStack:
         """Pass the limits once for search and answer together; what they hold is given back at the end of the block."""
         admitted = ExitStack()
-        order = question.order
+        order = self._routing.resolved(question.order) if answers else question.order
         if order.ticket is not None:
             tokens = estimate_tokens(question_of(order.request))
             if answers:
@@ -266,7 +266,10 @@ class GroundedService:
 
     async def _grounded(self, question: Question) -> Grounding:
         """What is answered from, and the order for the answer."""
-        grounding = self._sifted(question, await self._found(question))
+        began_s = self._routing.clock.monotonic()
+        found = await self._found(question)
+        question = replace(question, order=_later(question.order, self._routing.clock.monotonic() - began_s))
+        grounding = self._sifted(question, found)
         if grounding.abstained is None:
             grounding = self._composed(question, grounding)
         if grounding.abstained is None:
@@ -328,6 +331,11 @@ class GroundedService:
     def _reading(self, passage: Passage, service: str) -> Reading:
         request = ChatRequest((Message(Role.USER, (TextPart(passage.chunk.full_text),)),))
         return self._routing.guard.read(request, service, passage.chunk.label)
+
+
+def _later(order: Order, waited_s: float) -> Order:
+    """The order as of the end of the search, with the same deadline: to wait for the search is no overhead."""
+    return replace(order, started_s=order.started_s + waited_s, timeout_s=order.timeout_s - waited_s)
 
 
 def _of_search(constraints: RoutingConstraints) -> RoutingConstraints:

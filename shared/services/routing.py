@@ -89,7 +89,7 @@ class RoutingService:
             UnsupportedFeature: the named model cannot take the request.
             NoEligibleModel: no model may.
         """
-        order = self._resolved(order)
+        order = self.resolved(order)
         reading = self.guard.read(order.request, order.principal.service, order.constraints.label)
         order = self.guard.with_reading(order, reading)
         return self._decided(self._deliberate(order, _let_through(reading)), order)
@@ -193,10 +193,14 @@ class RoutingService:
         Raises:
             ModelNotFound: the named model is not in the registry.
         """
-        return await self.guard.admit(self._resolved(order))
+        return await self.guard.admit(self.resolved(order))
 
-    def _resolved(self, order: Order) -> Order:
-        """The order with its model's alias replaced by the registry's id."""
+    def resolved(self, order: Order) -> Order:
+        """The order with its model's alias replaced by the registry's id.
+
+        Raises:
+            ModelNotFound: the named model is not in the registry.
+        """
         name = order.constraints.model
         if name is None:
             return order

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from statistics import fmean
+from typing import Any
 
 from shared.analytics.sketches import sketch_of
 from shared.domain.analytics import (
@@ -205,7 +206,7 @@ def _values(record: RequestRecord, tag_key: str) -> dict[Dimension, str]:
 
 
 def _added(usages: Iterable[Usage]) -> Usage:
-    totals = Counter[str]()
+    totals: Any = Counter()
     for usage in usages:
         totals.update({name: getattr(usage, name) for name in _TOKENS})
     return Usage(**totals)

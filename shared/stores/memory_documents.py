@@ -15,7 +15,7 @@ from shared.domain.documents import (
 )
 from shared.domain.errors import DependencyUnavailable, InvalidRequest
 from shared.domain.security import SecurityLevel
-from shared.ports import Clock, DocumentPage
+from shared.ports import Clock, DocumentPage, VectorTable
 from shared.rag.terms import text_terms
 from shared.rag.vectors import as_halves, as_singles
 
@@ -42,6 +42,10 @@ class Entry:
     chunks: tuple[Chunk, ...] = ()
     vectors: dict[str, list[bytes]] = field(default_factory=dict)
 
+    def vector(self, model: str, place: int) -> bytes:
+        """A chunk's vector; empty where the model has none of it yet."""
+        return self.vectors[model][place] if model in self.vectors else b""
+
 
 class MemoryDocumentStore:
     """`DocumentStore` in dictionaries; `shared.stores.memory_passages` searches it.
@@ -53,7 +57,7 @@ class MemoryDocumentStore:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._entries: dict[str, Entry] = {}
-        self._dimensions: dict[str, int] = {}
+        self.tables: dict[str, VectorTable] = {}
         self._places = 0
         self.away = False
 
@@ -135,7 +139,7 @@ class MemoryDocumentStore:
             chunk.sha: vector
             for entry in self._of(tenant_id)
             for chunk, vector in zip(entry.chunks, entry.vectors.get(model, ()), strict=False)
-            if chunk.sha in wanted
+            if chunk.sha in wanted and vector
         }
 
     async def publish(
@@ -151,8 +155,8 @@ class MemoryDocumentStore:
         entry = self._worked_on(document, worker)
         if entry is None:
             return False
-        if chunks and self._dimensions.setdefault(model, halves.shape[1]) != halves.shape[1]:
-            raise InvalidRequest("the vectors are not as long as this model's", param="vectors")
+        if chunks:
+            self.ensure_table(model, halves.shape[1])
         entry.chunks, entry.vectors = tuple(chunks), {model: as_singles(halves)}
         entry.document = replace(
             entry.document,
@@ -302,13 +306,24 @@ class MemoryDocumentStore:
             for chunk in entry.chunks
         ]
 
-    def dimensions(self, model: str) -> int | None:
-        """How long a model's vectors are."""
-        return self._dimensions.get(model)
+    def ensure_table(self, model: str, dimensions: int) -> None:
+        """Make a model's table of vectors if there is none; the first is the active one.
 
-    def first_model(self) -> str | None:
-        """The model of the first vectors."""
-        return next(iter(self._dimensions), None)
+        Raises:
+            InvalidRequest: there is one for vectors of another length.
+        """
+        status = "building" if any(table.status == "active" for table in self.tables.values()) else "active"
+        if self.tables.setdefault(model, VectorTable(model, dimensions, status)).dimensions != dimensions:
+            raise InvalidRequest("the vectors are not as long as this model's", param="vectors")
+
+    def tenants(self) -> Sequence[str]:
+        """All tenants that have a document."""
+        self._answer()
+        return list(dict.fromkeys(entry.document.tenant_id for entry in self._entries.values()))
+
+    def entries(self, tenant_id: str) -> Sequence[Entry]:
+        """A tenant's documents in the order of their coming."""
+        return self._of(tenant_id)
 
     def sizes(self) -> Mapping[tuple[str, str], int]:
         """Chunks by tenant and collection, where there are some."""

@@ -45,20 +45,16 @@ class MemoryPassageIndex:
                 )
                 for place in kept
             ),
-            tuple(
-                seen[place][0].vectors[model][seen[place][2]] if model in seen[place][0].vectors else b""
-                for place in kept
-            )
-            if vector is not None
-            else (b"",) * len(kept),
+            tuple(b"" if vector is None else seen[place][0].vector(model, seen[place][2]) for place in kept),
             sum(weights.values()) * (K1 + 1),
             len(counted),
             self._calibrations.get((scope.tenant_id, scope.collection)),
         )
 
     async def active_model(self) -> str | None:
-        """The first model that something was published with."""
-        return self._documents.first_model()
+        """The embedding model whose vectors are searched."""
+        tables = self._documents.tables.values()
+        return next((table.model for table in tables if table.status == "active"), None)
 
     async def calibrate(self, tenant_id: str, collection: str, calibration: Calibration) -> None:
         """Keep what was measured; nothing when there is no such collection."""
@@ -81,12 +77,13 @@ class MemoryPassageIndex:
             query = as_halves([vector])[0].astype(np.float64)
         except ValueError as error:
             raise InvalidRequest(str(error), param="vector") from None
-        if self._documents.dimensions(model) not in {None, len(query)}:
+        table = self._documents.tables.get(model)
+        if table is not None and table.dimensions != len(query):
             raise InvalidRequest("the vector is not as long as this model's", param="vector")
         found: dict[int, float] = {}
         for place, (entry, _, ordinal) in enumerate(seen):
-            if model in entry.vectors:
-                known = np.frombuffer(entry.vectors[model][ordinal], "<f4").astype(np.float64)
+            if stored := entry.vector(model, ordinal):
+                known = np.frombuffer(stored, "<f4").astype(np.float64)
                 found[place] = float(known @ query / np.linalg.norm(known) / np.linalg.norm(query))
         return found
 

@@ -1,6 +1,5 @@
 """Documents and search on PostgreSQL and on the twin; then what can happen to them only in a database."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,9 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from infra.local.services import Postgres
 from shared.domain.documents import Calibration, Candidates, Document, DocumentStatus, Passage, SearchScope
-from shared.domain.errors import DependencyUnavailable, InvalidRequest
+from shared.domain.errors import InvalidRequest
 from shared.domain.security import SecurityLevel
 from shared.ports import DocumentStore, PassageIndex
 from shared.rag.terms import query_terms

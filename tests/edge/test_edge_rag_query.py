@@ -124,6 +124,7 @@ async def test_the_same_as_events(build):
 async def test_a_broken_stream_ends_in_an_error_and_cites_nothing(build):
     library = build()
     await library.add(REFUNDS)
+
     async def broken(call):
         async for event in TellingProvider.stream(library.edge.provider, call):
             yield event
@@ -244,17 +245,20 @@ async def test_an_attack_is_reported_with_what_was_taken_apart(build):
         ({"question": "x", "filters": {"metadata": {"a b": "c"}}}, "filters.metadata.a b"),
         ({"question": "x", "filters": {"tenant": "other"}}, "filters.tenant"),
         ({"question": "x" * 9000}, "question"),
-        ({"question": "x", "model": "nobody"}, None),
     ],
 )
 async def test_what_cannot_be_names_its_field(build, body, param):
     library = build()
     answer = await library.edge.post("rag/query", body)
-    if body.get("model"):
-        assert answer.status == 200  # nothing was found, so no model was asked for
-        return
     assert (answer.status, answer.error["param"]) == (400, param)
     assert library.edge.provider.calls == []
+
+
+async def test_a_model_that_is_not_there_is_said_before_anything_is_searched(build):
+    library = build()
+    answer = await library.ask(model="nobody")
+    assert (answer.status, answer.error["code"], answer.error["param"]) == (404, "model_not_found", "model")
+    assert library.vectors.calls == []
 
 
 async def test_reading_documents_needs_its_permission(build):

@@ -9,7 +9,9 @@ import pytest
 from shared import container
 from shared.domain.embeddings import Embedding, EmbeddingTask
 from shared.domain.limits import RateLimit
+from shared.domain.policy import ServicePolicy
 from shared.domain.replies import Embedded, Finished, FinishReason, TextDelta, Usage, UsageUpdate
+from shared.domain.security import ContentAction, GuardRules
 from tests.edge.edge_harness import SHELF, Edge
 from tests.service.routing_doubles import ScriptedProvider, service
 from tests.unit.embedding_builders import embedding_deployment, embedding_model
@@ -51,7 +53,7 @@ def build():
         walk, _ = service(
             edge.vendor,
             VECTORS,
-            policy(),
+            policy(**rules),
             clock=edge.clock,
             store=edge.store,
             spill=edge.spill,
@@ -187,6 +189,15 @@ async def test_what_is_found_in_a_text_binds_every_model(build, more):
     operations = ["sentiment"] if more else ["clusters"]
     answer = await edge.post("semantic/analyze", {"texts": ["fine", SECRET], "operations": operations, **more})
     assert (answer.status, answer.error["code"]) == (422, "no_eligible_model")
+    assert edge.vendor.calls == edge.provider.calls == []
+
+
+@pytest.mark.parametrize(("operation", "more"), [("sentiment", {"sentiment_model": "a"}), ("clusters", {})])
+async def test_what_the_policy_refuses_names_the_text(build, operation, more):
+    blocks = ServicePolicy(guard=GuardRules(kinds={"private_key": ContentAction.BLOCK}))
+    edge = build(default_service=blocks)
+    answer = await edge.post("semantic/analyze", {"texts": ["fine", SECRET], "operations": [operation], **more})
+    assert (answer.status, answer.error["code"], answer.error["param"]) == (422, "sensitive_content", "texts[1]")
     assert edge.vendor.calls == edge.provider.calls == []
 
 

@@ -163,7 +163,7 @@ async def _abstentions(
     others = [other for other in sets if other.name.partition("_")[0] != labelled.name.partition("_")[0]]
     if not others:
         return
-    calibration = await world.retrieval.calibrate(_TENANT, labelled.name, ASKER)
+    calibration = await world.retrieval.calibrate(_TENANT, labelled.name)
     assert calibration is not None
     each = -(-_OFF_TOPIC // len(others))
     off_topic = [q.text for other in others for q in other.questions[:: max(1, len(other.questions) // each)][:each]]

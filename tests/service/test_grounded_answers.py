@@ -284,6 +284,23 @@ async def test_limits_are_charged_once_and_settled_at_what_was_used(streams):
     assert {one.meter.kind.value: one.meter.amount for one in ticket.standing}["tokens_per_minute"] > 3000
 
 
+async def test_the_search_takes_of_the_time_but_is_no_overhead():
+    world = GroundedWorld()
+    await world.add(REFUNDS)
+    slow = world.vectors.complete
+
+    async def complete(call):
+        world.clock.advance(3)
+        return await slow(call)
+
+    world.vectors.complete = complete
+    began_s = world.clock.monotonic()
+    grounding, answer = await world.grounded.answer(world.question())
+    assert answer.record.overhead_ms < 1000
+    assert grounding.order.started_s == began_s + 3
+    assert grounding.order.started_s + grounding.order.timeout_s == began_s + 30
+
+
 @pytest.mark.parametrize("found", [False, True])
 async def test_limits_get_back_what_a_request_without_an_answer_held(found):
     world = GroundedWorld()

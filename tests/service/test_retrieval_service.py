@@ -169,7 +169,7 @@ async def test_a_measured_collection_refuses_what_it_does_not_answer(world):
     for number in range(40):
         await world.add(f"Refunds for orders number{number} are paid in fourteen days to accounts{number % 7}")
     before = await world.search("Who composed the opera about the swan knight?")
-    calibration = await world.retrieval.calibrate(PRINCIPAL.tenant_id, "manuals", ASKER)
+    calibration = await world.retrieval.calibrate(PRINCIPAL.tenant_id, "manuals")
 
     off_topic = await world.search("Who composed the opera about the swan knight?")
     answered = await world.search("when are refunds for orders paid?")
@@ -189,16 +189,16 @@ async def test_collections_are_measured_when_they_are_due_and_the_questions_embe
     await world.add(*TEXTS)
     await world.add(*TEXTS, collection="other")
 
-    assert await world.retrieval.calibrate_due(lambda _: ASKER) == 2
+    assert await world.retrieval.calibrate_due() == 2
     assert sum(len(call.request.texts) for call in world.provider.calls) == len(QUESTIONS)
-    assert await world.retrieval.calibrate_due(lambda _: ASKER) == 0
-    assert await world.retrieval.calibrate(PRINCIPAL.tenant_id, "no such", ASKER) is None
+    assert await world.retrieval.calibrate_due() == 0
+    assert await world.retrieval.calibrate(PRINCIPAL.tenant_id, "no such") is None
 
 
 async def test_a_collection_that_not_everybody_may_read_keeps_the_usual_threshold(world):
     await world.add(*TEXTS, acl=frozenset({"board"}))
-    assert await world.retrieval.calibrate_due(lambda _: ASKER) == 1
-    assert await world.retrieval.calibrate_due(lambda _: ASKER) == 0
+    assert await world.retrieval.calibrate_due() == 1
+    assert await world.retrieval.calibrate_due() == 0
     found = await world.search("refunds", SearchScope(PRINCIPAL.tenant_id, "manuals", frozenset({"board"})))
     assert (found.threshold, found.calibrated) == (USUAL_THRESHOLD, True)
 

@@ -21,7 +21,7 @@ from shared.analysis.question_form import MAX_CHARS
 from tests.unit.regex_steps import Counter, TooMuchWork
 
 _MOST_STEPS = 100_000
-"""Of the bounded repetitions of one pattern, nested ones multiplied: possessive ones count once."""
+"""Of the bounded repetitions of one pattern, nested ones multiplied: possessive ones and atomic groups count once."""
 _SHORT, _LONG = 60, 120
 _MOST_REPEATS = 6
 """Bounds of repetitions while work is counted, so that short texts are longer than every bound."""
@@ -102,7 +102,7 @@ def _steps(sequence: Any) -> int:
             low, high, child = argument
             ways = 1 if code is codes.POSSESSIVE_REPEAT or high == codes.MAXREPEAT else int(high) - int(low) + 1
             inner = ways * _steps(child)
-        elif code is not codes.BRANCH:
+        elif code is not codes.BRANCH and code is not codes.ATOMIC_GROUP:
             inner = max([1, *(_steps(child) for child in _children(code, argument))])
         total *= max(1, inner)
     return total

@@ -104,6 +104,8 @@ TABLE = [
         "cors_origins",
         ("https://a.example", "http://[::1]:4280"),
     ),
+    ("ROUTER_ANALYTICS_TAGS", "team, cost.center", "analytics_tags", ("team", "cost.center")),
+    ("ROUTER_FORMER_MODELS", "shop=m/1,mail=m2", "former_models", {"shop": "m/1", "mail": "m2"}),
 ]
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from shared.domain.documents import BlockKind, DocumentUnreadable, NeedsOcr
+from shared.providers.parsing import pdf
 from shared.providers.parsing.reader import read
 from tests.unit import document_builders as build
 
@@ -57,7 +58,7 @@ def test_markdown_without_front_matter_is_called_by_its_first_heading():
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_text_in_every_unicode_encoding(encoding):
-    text = "Grüße aus Köln: Rechnung 4711 ist überfällig.\r\n\r\nБез паники, друзья."
+    text = "Grüße aus Köln: Rechnung 4711 ist überfällig.\r\n\r\nБез паники, друзья."  # noqa: RUF001 - Russian
     assert shape(parsed(text.encode(encoding), "note.txt")) == [
         (P, "Grüße aus Köln: Rechnung 4711 ist überfällig."),
         (P, "Без паники, друзья."),
@@ -228,6 +229,18 @@ def test_pages_without_text_are_named_and_without_any_ocr_is_needed():
         parsed(build.pdf("", "", picture_pages=(1, 2)), "x.pdf")
     assert refused.value.pages == 2
     assert "OCR" in refused.value.reason
+
+
+def test_what_pdfium_does_not_open_is_salvaged_where_it_can_be(monkeypatch):
+    def refuse(content):
+        raise pdf.pdfium.PdfiumError("Data format error")
+
+    monkeypatch.setattr(pdf.pdfium, "PdfDocument", refuse)
+    document = parsed(build.pdf(build.show("First page."), build.show("Second page.")), "x.pdf")
+    assert [(b.text, b.page) for b in document.blocks] == [("First page.", 1), ("Second page.", 2)]
+    assert document.pages == 2
+    assert "damaged" in document.warnings[0]
+    assert "damaged" in refusal(build.pdf(""), "x.pdf")
 
 
 def test_mail_with_its_headers_and_its_attachments_listed():

@@ -68,9 +68,9 @@ _PHONE: Final = re.compile(
 )
 """International numbers (E.164, at most fifteen digits) and North American ones in their usual writing."""
 _PHONE_WORD: Final = re.compile(
-    r"(?:\b(?:phone|mobile|cell|fax|tel|telefon\w*|mobil\w*|handy\w*|téléphone|portable|teléfono"
+    r"(?:\b(?:phone|mobile|cell|fax|tel|telefon\w*+|mobil\w*+|handy\w*+|téléphone|portable|teléfono"
     r"|móvil|telefono|cellulare"
-    r"|telefoon\w*|mobiel|celular|telemóvel|komórka|rufnummer|durchwahl|whatsapp|ring me|call me"
+    r"|telefoon\w*+|mobiel|celular|telemóvel|komórka|rufnummer|durchwahl|whatsapp|ring me|call me"
     r"|reach me|text me|ruf mich)\b"
     r"|тел\b|телефон|电话|電話|手机|전화)[^\d\n]{0,20}\Z",
     re.IGNORECASE,
@@ -102,7 +102,7 @@ def _phones(text: str) -> Iterator[Hit]:
             yield offset, offset + labelled.end(), _CONFIDENTIAL, 0.7
 
 
-_HOUSE: Final = r"[0-9]{1,5}(?:\s?[a-zA-Z])?(?:[-/][0-9]{1,4})?"
+_HOUSE: Final = r"[0-9]{1,5}+(?:\s?+[a-zA-Z])?(?:[-/][0-9]{1,4}+)?"
 _NAME: Final = r"[A-ZÀ-ÖØ-Þ][\w'’.-]{1,24}"
 _NUMBER_FIRST: Final = fast(
     r"\b(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Dr|Boulevard|Blvd|Court|Ct|Way|Place|Pl"
@@ -116,7 +116,7 @@ _NAME_AS_ENDING: Final = fast(
     r"(?:straße|strasse|str\.|weg|platz|allee|gasse|ring|damm|ufer|straat|laan|plein|gracht|kade|singel) [0-9]"
 )
 _BEFORE_ENDING: Final = re.compile(rf"(?:{_NAME} ){{0,2}}[A-ZÄÖÜ][a-zäöüß-]{{2,24}}\Z")
-_AFTER_ENDING: Final = re.compile(rf"\S+ {_HOUSE}\b", re.IGNORECASE)
+_AFTER_ENDING: Final = re.compile(rf"\S{{1,80}}+ {_HOUSE}\b", re.IGNORECASE)
 _STREET_FIRST_WORD: Final = fast(
     r"\b(?:rue|avenue|boulevard|place|chemin|impasse|quai|calle|avenida|avda\.|plaza|paseo|C/|via"
     r"|viale|piazza|corso|rua|ul\.) "
@@ -124,9 +124,10 @@ _STREET_FIRST_WORD: Final = fast(
 )
 _STREET_FIRST: Final = re.compile(
     rf"(?:rue|avenue|boulevard|place|chemin|allée|impasse|quai)(?: (?:de|du|des|la|le|l'"
-    rf"|d')){{0,4}} ?{_NAME}(?: {_NAME}){{0,3}}"
+    rf"|d')){{0,4}}+ ?{_NAME}+(?: {_NAME}+){{0,3}}+"
     r"|(?:[Cc]alle|[Aa]venida|[Aa]vda\.|[Pp]laza|[Pp]aseo|C/|[Vv]ia|[Vv]iale|[Pp]iazza|[Cc]orso|[Rr]ua|ul\.)"
-    rf"(?: (?:de|del|la|los|las|della|dei|do|da)){{0,4}} {_NAME}(?: {_NAME}){{0,3}},? ?(?:n[ºo°.]{{0,2}} ?)?{_HOUSE}\b"
+    rf"(?: (?:de|del|la|los|las|della|dei|do|da)){{0,4}}+ {_NAME}+(?: {_NAME}+){{0,3}}+"
+    rf",?+ ?+(?:n[ºo°.]{{0,2}}+ ?+)?+{_HOUSE}\b"
 )
 _FRENCH_HOUSE: Final = re.compile(rf"(?<![\w-]){_HOUSE},? (?:bis |ter )?\Z")
 _REACH: Final = 64

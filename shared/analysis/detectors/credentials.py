@@ -36,7 +36,7 @@ def _private_keys(text: str) -> Iterator[Hit]:
         yield head.start(), max(end, head.end()), _RESTRICTED, 1.0
 
 
-_MIXED: Final = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Z]*[A-Z]|sk-[0-9a-f]{32}\Z)")
+_MIXED: Final = re.compile(r"\A(?=[^0-9]*+[0-9])(?=[^A-Z]*+[A-Z]|sk-[0-9a-f]{32}\Z)")
 
 
 def _sk_keys(text: str) -> Iterator[Hit]:

@@ -76,6 +76,15 @@ def fast(pattern: str, *, ignore_case: bool = True) -> re2._Regexp:
     return re2.compile(pattern, options)
 
 
+def settled(pattern: str) -> str:
+    """A pattern for the standard engine whose runs of word characters are possessive.
+
+    What follows such a run is never a word character, so a shorter one is never needed: tried nevertheless, they cost
+    the square of the text. RE2, which never tries twice, has no such sign.
+    """
+    return pattern.replace(r"\w*", r"\w*+").replace(r"\w+", r"\w++")
+
+
 def at_anchors(anchor: re2._Regexp, pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
     """Matches of a pattern that begin where an anchor does, none within another."""
     end = 0

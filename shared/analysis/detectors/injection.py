@@ -309,15 +309,15 @@ _DISGUISED: Final = len(_SIGNS)
 
 _ABOUT: Final = re.compile(
     r"\b(?:prompt[- ]?injections?|jail-?break(?:s|ing|ers?)?|injection attacks?|attack(?:s|er"
-    r"|ers)?|adversarial|malicious|red[- ]?team\w*|vulnerab\w+"
+    r"|ers)?|adversarial|malicious|red[- ]?team\w*+|vulnerab\w++"
     r"|owasp|phrases?|examples?|e\.g\.|for instance|such as|detect(?:s|or|ion|ing)?|classif(?:y"
-    r"|ier)\w*|filters?(?= that| for| catch)|blocks?(?= (?:messages|requests|prompts|phrases"
+    r"|ier)\w*+|filters?(?= that| for| catch)|blocks?(?= (?:messages|requests|prompts|phrases"
     r"|attempts|it|them|such|this|the))|is blocked|patterns?"
     r"|regex|regular expression|unit tests?|test cases?|what does|what is meant|explain|meaning of"
     r"|the (?:words?|sentence|string|text|term)|paper|article"
-    r"|attempts?|tr(?:y|ies|ied) to|users? (?:who|say|type|write|tell)|someone|defend\w*"
-    r"|mitigat\w+|prevent\w*|protect\w*|guard against|translate"
-    r"|beispiel\w*|angriff\w*|erkläre?|exemple|attaque|ejemplo|ataque|esempio|attacco|voorbeeld|aanval)\b",
+    r"|attempts?|tr(?:y|ies|ied) to|users? (?:who|say|type|write|tell)|someone|defend\w*+"
+    r"|mitigat\w++|prevent\w*+|protect\w*+|guard against|translate"
+    r"|beispiel\w*+|angriff\w*+|erkläre?|exemple|attaque|ejemplo|ataque|esempio|attacco|voorbeeld|aanval)\b",
     re.IGNORECASE,
 )
 _QUOTES: Final = "\"'“”„‟«»‹›‘’`「」"

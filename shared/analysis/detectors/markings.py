@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from shared.analysis.detectors.detector import Detector, Hit, at_anchors, fast
+from shared.analysis.detectors.detector import Detector, Hit, at_anchors, fast, settled
 from shared.domain.security import DECLARED_LABEL, SecurityLevel
 
 _WORDS: Final = {
@@ -28,18 +28,18 @@ _WORDS: Final = {
         r"|nur intern|intern|usage interne|uso interno|solo uso interno|alleen voor intern gebruik|intern gebruik"
     ),
 }
-_LEVEL_OF: Final = tuple((re.compile(words, re.IGNORECASE), level) for level, words in _WORDS.items())
+_LEVEL_OF: Final = tuple((re.compile(settled(words), re.IGNORECASE), level) for level, words in _WORDS.items())
 _ANY: Final = "|".join(_WORDS.values())
 _KEYED: Final = re.compile(
     r"\b(?:(?:security |data |document |information )?classification|classified(?: as)?"
     r"|sensitivity(?: label)?|confidentiality"
     r"|protective marking|tlp|klassifizierung|einstufung|schutzklasse|clasificación"
     r"|classificazione|rubricering)\s?[:=]\s?[\"'*]{0,2}"
-    rf"(?P<word>{_ANY})\b",
+    rf"(?P<word>{settled(_ANY)})\b",
     re.IGNORECASE,
 )
 _HEADER: Final = re.compile(
-    rf"[ \t*#_=\[(>|-]{{0,12}}(?P<word>{_ANY})(?P<rest>[ \t]?(?:[!*#_=\])|:.–—-]|$|\n)|[ \t]+(?=\n|$))",
+    rf"[ \t*#_=\[(>|-]{{0,12}}(?P<word>{settled(_ANY)})(?P<rest>[ \t]?(?:[!*#_=\])|:.–—-]|$|\n)|[ \t]++(?=\n|$))",
     re.IGNORECASE,
 )
 """A line of its own, or the words before the colon, dash or exclamation mark that a text begins with."""

@@ -22,13 +22,13 @@ _CALLED: Final = (
     r"|parola|пароль|密码|パスワード|pwd|(?<![a-z])pw"
 )
 _TOLD: Final = (
-    r"""(?:["'`]?\]?\s{0,4}(?:=>|:=|={1,2}|:|：)\s{0,4}"""
-    r"""|\s{1,4}(?:is(?:\s{1,4}now)?|was|lautet|ist|est|es|è|é|jest|to|-)\s{0,2}:?\s{1,4}|\s{1,4}(?=["'`]))"""
+    r"""(?:["'`]?+\]?+\s{0,4}+(?:=>|:=|={1,2}|:|：)\s{0,4}+"""
+    r"""|\s{1,4}+(?:is(?:\s{1,4}+now)?|was|lautet|ist|est|es|è|é|jest|to|-)\s{0,2}:?\s{1,4}+|\s{1,4}+(?=["'`]))"""
 )
 """How a value is given: assigned, or told in a sentence."""
 _PASSWORD: Final = re.compile(
-    rf"(?:{_CALLED})\w{{0,12}}{_TOLD}"
-    rf"""(?:(?P<quote>["'`])(?P<quoted>[^"'`\n]{{4,{_MAX_CHARS}}})(?P=quote)|(?P<bare>[^\s"'`<>;]{{4,{_MAX_CHARS}}}))""",
+    rf"(?:{_CALLED})\w{{0,12}}+{_TOLD}"
+    rf"""(?:(?P<quote>["'`])(?P<quoted>[^"'`\n]{{4,{_MAX_CHARS}}}+)(?P=quote)|(?P<bare>[^\s"'`<>;]{{4,{_MAX_CHARS}}}+))""",
     re.IGNORECASE,
 )
 _CALLED_ANCHOR: Final = fast(
@@ -37,13 +37,13 @@ _CALLED_ANCHOR: Final = fast(
     r"|パスワード|pwd|\bpw\b"
 )
 _LOGIN_URL: Final = re.compile(
-    r"\b[a-z][a-z0-9+.-]{1,24}://(?P<user>[^\s:/@\"'<>]{0,64}):(?P<secret>[^\s/@\"'<>]{3,128}(?:@[^\s/@\"'<>]{1,64})??)"
+    r"\b[a-z][a-z0-9+.-]{1,24}+://(?P<user>[^\s:/@\"'<>]{0,64}+):(?P<secret>[^\s/@\"'<>]{3,128}+(?:@[^\s/@\"'<>]{1,64}+)??)"
     r"@(?=[\w.\[-])",
     re.IGNORECASE,
 )
 """``scheme://user:password@host`` (RFC 3986, section 3.2.1)."""
 _AUTHORIZATION: Final = re.compile(
-    r"\b(?:Basic\s+[A-Za-z0-9+/]{12,256}={0,2}|Bearer\s+[\w.~+/-]{20,2048}=*)", re.ASCII | re.IGNORECASE
+    r"\b(?:Basic\s++[A-Za-z0-9+/]{12,256}+={0,2}|Bearer\s++[\w.~+/-]{20,2048}+=*)", re.ASCII | re.IGNORECASE
 )
 _AUTHORIZATION_ANCHOR: Final = fast(r"\b(?:basic|bearer)\s+[\w.~+/-]{12}")
 
@@ -55,8 +55,8 @@ _KEY_NAMES: Final = (
     r"personal[ _-]access)[ _-]?token|token|credential|api[ _-]?schl(?:ü|ue)ssel"
 )
 _KEY: Final = re.compile(
-    rf"(?P<name>{_KEY_NAMES})s?(?:[_-](?:value|string|v?[0-9]))?{_TOLD}"
-    r"""["'`]?(?P<value>[A-Za-z0-9_\-+/=.~]{16,512})(?![A-Za-z0-9_(\[])""",
+    rf"(?P<name>{_KEY_NAMES})s?+(?:[_-](?:value|string|v?[0-9]))?+{_TOLD}"
+    r"""["'`]?+(?P<value>[A-Za-z0-9_\-+/=.~]{16,512}+)(?![A-Za-z0-9_(\[])""",
     re.IGNORECASE,
 )
 _KEY_ANCHOR: Final = fast(
@@ -76,11 +76,11 @@ _PLACEHOLDER: Final = re.compile(
     r"|placeholder|redacted|dummy|insert"
     r"|process\.env|os\.environ|getenv|config\.|settings\.|secrets\.|vault[.:]|self\.|this\."
     r"|env[.:]|var\.|None|null|undefined)"
-    r"|^[A-Z][A-Z0-9]*_[A-Z0-9_]+$",
+    r"|^[A-Z][A-Z0-9]*+_[A-Z0-9_]++$",
     re.IGNORECASE,
 )
 """Something that stands for a value."""
-_SHOUTED: Final = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
+_SHOUTED: Final = re.compile(r"\A[A-Z][A-Z0-9]*+_[A-Z0-9][A-Z0-9_]*+")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _LETTERS: Final = re.compile(r"[^\W\d_]")
 _LEAST_BITS: Final = 2.9

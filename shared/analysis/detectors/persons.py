@@ -8,26 +8,27 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from shared.analysis.detectors.detector import Detector, Hit, at_anchors, fast
+from shared.analysis.detectors.detector import Detector, Hit, at_anchors, fast, settled
 from shared.domain.security import SecurityLevel
 
 _CONFIDENTIAL: Final = SecurityLevel.CONFIDENTIAL
 
-_MONTHS: Final = (
-    r"(?:jan(?:uary|uar|vier|uari)?|feb(?:ruary|ruar|ruari)?|f[ée]vr(?:ier)?|m(?:ar(?:ch|s|t|zo)?"
-    r"|ärz|aart)|apr(?:il|ile)?|avril"
-    r"|abril|ma[iy]o?|mei|jun[ie]?o?|juin|jul[iy]?o?|juillet|aug(?:ust|ustus)?|ao[uû]t|agosto"
-    r"|sep(?:t|tember|tembre|tiembre)?"
-    r"|o[ck]t(?:ober|obre|ubre)?|ottobre|nov(?:ember|embre|iembre)?|de[cz](?:ember|embre)?"
-    r"|d[ée]cembre|diciembre|dicembre"
-    r"|enero|febrero|marzo|gennaio|febbraio|giugno|luglio|settembre)\.?"
+_MONTH_NAMES: Final = (
+    "jan january januar januari janvier enero gennaio feb february februar februari fevr févr fevrier février febrero "
+    "febbraio mar march mars mart maart märz marzo apr april aprile avril abril mai may maio mayo mei jun june juni "
+    "juno junio juin giugno jul july juli julio juillet luglio aug august augustus aout août agosto sep sept september "
+    "septembre septiembre settembre oct okt october oktober octobre octubre ottobre nov november novembre noviembre "
+    "dec dez december dezember decembre décembre dicembre diciembre"
 )
+_MONTHS: Final = rf"(?>{'|'.join(sorted(_MONTH_NAMES.split(), key=len, reverse=True))})\.?+"
+"""The longest first: an atomic group does not come back for a shorter one."""
 _YEAR: Final = r"(?:19[1-9][0-9]|20[0-2][0-9])"
 _BIRTH_DATE: Final = (
-    rf"(?P<date>{_YEAR}[-./][0-9]{{1,2}}[-./][0-9]{{1,2}}|[0-9]{{1,2}}[-./ ][0-9]{{1,2}}[-./ ](?:{_YEAR}|[0-9]{{2}}\b)"
-    rf"|[0-9]{{1,2}}(?:st|nd|rd|th|\.|er)?(?: of| de)? {_MONTHS},?(?: de)? {_YEAR}"
-    rf"|{_MONTHS} [0-9]{{1,2}}(?:st|nd|rd|th)?,? {_YEAR}"
-    rf"|{_YEAR}年[0-9]{{1,2}}月[0-9]{{1,2}}日)"
+    rf"(?P<date>{_YEAR}[-./][0-9]{{1,2}}+[-./][0-9]{{1,2}}+"
+    rf"|[0-9]{{1,2}}+[-./ ][0-9]{{1,2}}+[-./ ](?:{_YEAR}|[0-9]{{2}}\b)"
+    rf"|[0-9]{{1,2}}+(?:st|nd|rd|th|\.|er)?+(?: of| de)?+ {_MONTHS},?+(?: de)?+ {_YEAR}"
+    rf"|{_MONTHS} [0-9]{{1,2}}+(?:st|nd|rd|th)?+,?+ {_YEAR}"
+    rf"|{_YEAR}年[0-9]{{1,2}}+月[0-9]{{1,2}}+日)"
 )
 _BIRTH: Final = re.compile(
     r"(?:\b(?:date[ _]?of[ _]?birth|birth[ _]?date|d\.?o\.?b\.?|birthday|geburtsdatum|geb\.|geb(?:oren)? am|geburtstag"
@@ -36,7 +37,7 @@ _BIRTH: Final = re.compile(
     r"|data de nascimento|nascid[oa] em|data urodzenia|urodzon[ya]|syntymäaika|födelsedatum|fødselsdato"
     r"|(?:i was|he was|she was|patient was|customer was|who was) born(?: on)?)|(?<=, )born(?: on)?"
     r"|, geboren|дата рождения|生年月日|出生日期)"
-    r"[\"'’]?(?:\s*(?:is|ist|was|est|es|:|=|-|：)){0,2}\s{0,3}[\"'’(]?" + _BIRTH_DATE,
+    r"[\"'’]?+(?:\s{0,3}+(?:is|ist|was|est|es|:|=|-|：)){0,2}+\s{0,3}+[\"'’(]?+" + _BIRTH_DATE,
     re.IGNORECASE,
 )
 
@@ -107,20 +108,19 @@ _HAS: Final = (
     r"|treated for|tested positive for|takes?|taking|prescribed|living with|lives with"
     r"|recovering from|hospitali[sz]ed (?:for|with)"
     r"|survived|started on|put on|positive for|admitted (?:for|with)|on (?:sick leave|medication) (?:for|because of)"
-    r"|on [0-9]+ ?mg (?:of )?|complains of|history of|dying of|died of)\b"
+    r"|on [0-9]{1,5}+ ?mg (?:of )?|complains of|history of|dying of|died of)\b"
     r"|\b(?:i|he|she|patient|pt|son|daughter|wife|husband|mother|father|mum|mom|dad|brother|sister"
     r"|child|partner|employee|colleague|boss|friend)"
-    r"(?: (?:has|have|had|is|was|am)|'s|'ve|'m)(?: (?:a|an|been|severe|mild|chronic|stage \w+"
+    r"(?: (?:has|have|had|is|was|am)|'s|'ve|'m)(?: (?:a|an|been|severe|mild|chronic|stage \w{1,8}+"
     r"|type [12]|advanced|terminal|currently|now|got"
-    r"|just|hiv|on|\w+ weeks)){0,3}(?= )"
+    r"|just|hiv|on|\w{1,12}+ weeks)){0,3}(?= )"
     r"|\b(?:leidet an|diagnostiziert|wurde mit|nimmt|bekommt|erkrankt an|hat|habe|ist|bin"
     r"|souffre d|atteinte? d|prend|a un|est"
     r"|diagnosticad[oa]|padece|sufre|toma|tiene|está|soffre di|affett[oa] da|prende|ha|heeft"
     r"|lijdt aan|slikt|gebruikt|is)\b)"
 )
-_TERMS: Final = (
-    rf"\b(?P<term>(?:type [12] |stage (?:[1-4]|I{{1,3}}V?) |chronic |terminal )?(?:{_CONDITIONS}|{_MEDICINES}))\b"
-)
+_TERMS: Final = rf"\b(?P<term>(?:type [12] |stage (?:[1-4]|I{{1,3}}V?) |chronic |terminal )?"
+    rf"(?:{settled(_CONDITIONS)}|{_MEDICINES}))\b"
 _ILLNESSES: Final = _CONDITIONS.replace("(?! of)", "")
 """The same without look-ahead, for the first look."""
 _ILLNESS_ANCHOR: Final = fast(rf"\b(?:type [12] |chronic |terminal )?(?:{_ILLNESSES}|{_MEDICINES})\b")
@@ -128,14 +128,14 @@ _TOLD_ILLNESS: Final = re.compile(_TERMS, re.IGNORECASE)
 _VERB: Final = re.compile(_HAS, re.IGNORECASE)
 _SENTENCE_END: Final = re.compile(r"(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bDr)(?<!\bSr)(?<!\bFr)[.!?;](?=\s)|\n")
 _SUPPOSED: Final = re.compile(
-    r"\b(?:if|suppose|imagine|assum\w+|whether|unless|should an?|wenn|falls|angenommen|si|supposons|se|als|indien)\b",
+    r"\b(?:if|suppose|imagine|assum\w++|whether|unless|should an?|wenn|falls|angenommen|si|supposons|se|als|indien)\b",
     re.IGNORECASE,
 )
 """Before somebody who is only thought of."""
 _REACH: Final = 120
 """Characters before an illness in which its bearer must stand."""
 _ICD: Final = re.compile(
-    r"(?:\bICD(?:-?1[01])?(?:-?CM)?(?: code)?s?\b|\bdiagnos\w+\b|\bdx\b"
+    r"(?:\bICD(?:-?1[01])?(?:-?CM)?(?: code)?s?\b|\bdiagnos\w++\b|\bdx\b"
     r"|\bDiagnose\b)\s?[:=#-]?\s?(?:is "
     r"|was )?\(?(?P<code>[A-TV-Z][0-9][0-9AB](?:\.[0-9A-K]{1,4})?)(?![\w])",
     re.IGNORECASE,

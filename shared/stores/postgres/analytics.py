@@ -18,8 +18,6 @@ _COLUMNS = {
     Dimension.CATEGORY: "category",
     Dimension.TAG: "tag_value",
 }
-ATTEMPT_DIMENSIONS = frozenset({Dimension.MODEL, Dimension.DEPLOYMENT})
-"""What attempts are kept by; they know nothing of services, categories and tags."""
 _SKETCHES = {Subject.REQUESTS: ("latency", "ttft", "overhead"), Subject.ATTEMPTS: ("latency", "ttft")}
 _USED = " FILTER (WHERE NOT reused)"
 _SUMS = {
@@ -206,4 +204,5 @@ def _aggregate(row: DictRow, query: AnalyticsQuery) -> Aggregate:
 
 
 def _usage(row: DictRow) -> Usage:
-    return Usage(**{name: int(row[name]) for name in TOKENS})
+    counts: dict[str, Any] = {name: int(row[name]) for name in TOKENS}
+    return Usage(**counts)

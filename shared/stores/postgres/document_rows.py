@@ -19,9 +19,9 @@ from shared.domain.security import SecurityLevel
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 _COLUMNS: Final = (
-    "documents.id, collections.name, source, title, media_type, sha, size_bytes, status, version, label, acl, metadata, "
-    "created_at, updated_at, live_version, documents.chunks, pages, reason, warnings, attempts, service, blob, "
-    "documents.name, documents.number"
+    "documents.id, collections.name, source, title, media_type, sha, size_bytes, status, version, label, acl, "
+    "metadata, created_at, updated_at, live_version, documents.chunks, pages, reason, warnings, attempts, service, "
+    "blob, documents.name, documents.number"
 )
 _FROM: Final = "FROM documents JOIN collections ON collections.number = documents.collection"
 
@@ -47,14 +47,15 @@ NEW_VERSION: Final = b"""
             WHEN live_version IS NULL OR %(acl)s::text[] = '{}' THEN live_acl
             WHEN live_acl = '{}' THEN %(acl)s::text[]
             -- Nobody is in the group without a name.
-            ELSE coalesce(nullif(ARRAY(SELECT unnest(live_acl) INTERSECT SELECT unnest(%(acl)s::text[]) ORDER BY 1), '{}'),
-                          ARRAY[''])
+            ELSE coalesce(
+                nullif(ARRAY(SELECT unnest(live_acl) INTERSECT SELECT unnest(%(acl)s::text[]) ORDER BY 1), '{}'),
+                ARRAY[''])
         END
     WHERE id = %(id)s"""
 RESTRICTED: Final = b"UPDATE collections SET restricted = true WHERE number = %s AND NOT restricted"
 CLAIM: Final = b"""
-    UPDATE documents SET worker = %s, lease_until = clock_timestamp() + make_interval(secs => %s), attempts = attempts + 1,
-        updated_at = clock_timestamp()
+    UPDATE documents SET worker = %s, lease_until = clock_timestamp() + make_interval(secs => %s),
+        attempts = attempts + 1, updated_at = clock_timestamp()
     WHERE id = %s AND version = %s AND status IN ('queued', 'parsing', 'embedding')
         AND (worker IS NULL OR worker = %s OR lease_until <= clock_timestamp())"""
 ADVANCE: Final = b"""
@@ -62,7 +63,8 @@ ADVANCE: Final = b"""
         warnings = %(warnings)s, updated_at = clock_timestamp(),
         worker = CASE WHEN %(holds)s THEN worker END,
         lease_until = CASE WHEN %(holds)s THEN clock_timestamp() + make_interval(secs => %(lease_s)s) END
-    WHERE id = %(id)s AND version = %(version)s AND worker = %(worker)s AND status IN ('queued', 'parsing', 'embedding')"""
+    WHERE id = %(id)s AND version = %(version)s AND worker = %(worker)s
+        AND status IN ('queued', 'parsing', 'embedding')"""
 LOCK_VERSION: Final = b"""
     SELECT number, collection FROM documents
     WHERE id = %s AND version = %s AND worker = %s AND status IN ('queued', 'parsing', 'embedding') FOR UPDATE"""
@@ -80,8 +82,8 @@ REQUEUE: Final = b"""
 LOCK: Final = b"SELECT number FROM documents WHERE id = %s AND status <> 'deleted' FOR UPDATE"
 REMOVE_CHUNKS: Final = b"DELETE FROM chunks WHERE document = %s"
 TOMBSTONE: Final = b"""
-    UPDATE documents SET status = 'deleted', title = '', declared = '{}', name = '', blob = '', sha = '', size_bytes = 0,
-        acl = '{}', metadata = '{}', pages = NULL, reason = '', warnings = '{}', attempts = 0, worker = NULL,
+    UPDATE documents SET status = 'deleted', title = '', declared = '{}', name = '', blob = '', sha = '',
+        size_bytes = 0, acl = '{}', metadata = '{}', pages = NULL, reason = '', warnings = '{}', attempts = 0, worker = NULL,
         lease_until = NULL, updated_at = clock_timestamp(), live_version = NULL, live_title = '', live_label = 0,
         live_acl = '{}', live_metadata = '{}', chunks = 0
     WHERE number = %s"""
@@ -115,18 +117,18 @@ INSERT_VECTORS: Final = (
     "SELECT %s, id, %s, embedding::halfvec FROM unnest(%s::bigint[], %s::text[]) AS given (id, embedding)"
 )
 INSERT_CHUNKS: Final = b"""
-    INSERT INTO chunks (id, tenant, collection, document, ordinal, page, start_offset, end_offset, tokens, label, length,
-        sha, prefix, text, lexemes, counts)
+    INSERT INTO chunks (id, tenant, collection, document, ordinal, page, start_offset, end_offset, tokens, label,
+        length, sha, prefix, text, lexemes, counts)
     SELECT id, %s, %s, %s, ordinal, page, start_offset, end_offset, tokens, label, length, sha, prefix, text,
         lexemes::integer[], counts::smallint[]
-    FROM unnest(%s::bigint[], %s::integer[], %s::integer[], %s::integer[], %s::integer[], %s::integer[], %s::smallint[],
-        %s::smallint[], %s::bytea[], %s::text[], %s::text[], %s::text[], %s::text[])
-        AS given (id, ordinal, page, start_offset, end_offset, tokens, label, length, sha, prefix, text, lexemes, counts)"""
+    FROM unnest(%s::bigint[], %s::integer[], %s::integer[], %s::integer[], %s::integer[], %s::integer[],
+        %s::smallint[], %s::smallint[], %s::bytea[], %s::text[], %s::text[], %s::text[], %s::text[]) AS given
+        (id, ordinal, page, start_offset, end_offset, tokens, label, length, sha, prefix, text, lexemes, counts)"""
 
 
 def select_documents(condition: str) -> bytes:
     """The statement that reads documents for `document_of`; the condition is written in this package."""
-    return f"SELECT {_COLUMNS} {_FROM} WHERE {condition}".encode()  # noqa: S608 - no value is part of it
+    return f"SELECT {_COLUMNS} {_FROM} WHERE {condition}".encode()
 
 
 def document_of(tenant_id: str, row: TupleRow) -> Document:
@@ -201,12 +203,10 @@ def place_of(cursor: str) -> tuple[datetime, int]:
     """
     try:
         instant, _, number = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition("|")
-        place = datetime.fromisoformat(instant), int(number)
-        if place[0].tzinfo is None:
-            raise ValueError(cursor)
-    except (ValueError, binascii.Error):
+        # One that says no zone is none of ours; as UTC it still names a place.
+        return datetime.fromisoformat(instant).astimezone(UTC), int(number)
+    except (ValueError, OverflowError, binascii.Error):
         raise InvalidRequest("the cursor is none that this list gave", param="cursor") from None
-    return place
 
 
 def storable_text(text: str) -> str:

@@ -1,7 +1,7 @@
-"""Documents in PostgreSQL: their lives from queued to deleted, and the one transaction that makes a version the live one.
+"""Documents in PostgreSQL: their lives from queued to deleted, and the transaction that makes a version the live one.
 
-Whatever changes a document locks its row first and counts words last (triggers on ``chunks``), so ingestion, re-ingestion
-and deletion of one document take turns, and those of different documents cannot wait for each other in a circle.
+Whatever changes a document locks its row first and counts words last (triggers on ``chunks``), so ingestion,
+re-ingestion and deletion of one document take turns, and those of others cannot wait for each other in a circle.
 """
 
 import hashlib

@@ -1,5 +1,7 @@
 """What a search asks the database: templates, whose `{vectors}` is the model's table and `{visible}` the filter."""
 
+# ruff: noqa: S608  # what is put together here are constants; every value is a parameter
+
 from typing import Final
 
 TUNE: Final = b"""

@@ -235,7 +235,7 @@ async def _lexical(connection: Connection, ground: _Ground) -> dict[int, float]:
 
 async def _hits(connection: Connection, template: str, ground: _Ground) -> dict[int, float]:
     statement = template.format(vectors=ground.vectors, visible=ground.visible)
-    cursor = await connection.execute(statement.encode(), ground.values)
+    cursor = await connection.execute(statement.encode(), ground.values, binary=True)
     return {int(chunk): float(score) for chunk, score in await cursor.fetchall()}
 
 
@@ -246,7 +246,7 @@ async def _rows(connection: Connection, ground: _Ground, ids: Sequence[int]) -> 
         embedding="halfvec_send(embedding)" if vectors else "NULL",
         joined=statements.WITH_VECTORS.format(vectors=vectors) if vectors else "",
     )
-    cursor = await connection.execute(template.encode(), ground.values | {"ids": ids})
+    cursor = await connection.execute(template.encode(), ground.values | {"ids": ids}, binary=True)
     return {row[0]: row for row in await cursor.fetchall()}
 
 

@@ -23,6 +23,13 @@ _OLD = {
         "budget_spend": "split_part(account, '/', 2) ~ '^[0-9]{4}-[0-9]{2}' "
         "AND left(split_part(account, '/', 2), 7) < to_char(%(before)s AT TIME ZONE 'UTC', 'YYYY-MM')",
         "usage_hours": "hour < %(before)s",
+        "feedback": "coalesce(request_start_time, given_at) < %(before)s",
+        # Partition by partition: a row's ctid says where it is within one only.
+        **{
+            f"{table}_{granularity}": "bucket < %(before)s"
+            for table in ("analytics", "model_performance")
+            for granularity in ("minute", "hour", "day")
+        },
     },
     RetentionClass.EVENTS: {
         "security_events_default": "at < %(before)s",

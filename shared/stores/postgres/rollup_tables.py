@@ -43,7 +43,7 @@ class RollupTable:
         ranks, rows = "", f"{source} AS rolled"
         keys = [f"rolled.{key}" for key in self.keys]
         if self.has_tags:
-            ranks = f"""WITH ranked AS (
+            ranks = f"""WITH ranked AS MATERIALIZED (
                 SELECT tenant_id, tag_key, tag_value,
                        row_number() OVER (
                            PARTITION BY tenant_id, tag_key ORDER BY sum(requests) DESC, tag_value) AS rank
@@ -123,7 +123,7 @@ _FOLD_REQUESTS = f"""
         UNION ALL
         SELECT ledger.*, tag.key, left(tag.value, {MAX_TAG_VALUE_CHARS})
         FROM ledger CROSS JOIN LATERAL jsonb_each_text(tags) AS tag WHERE tag.key = ANY(%(tag_keys)s)
-    ), ranked AS (
+    ), ranked AS MATERIALIZED (
         SELECT bucket, tenant_id, tag_key, tag_value,
                row_number() OVER (PARTITION BY bucket, tenant_id, tag_key ORDER BY count(*) DESC, tag_value) AS rank
         FROM tagged WHERE tag_key <> '' GROUP BY 1, 2, 3, 4

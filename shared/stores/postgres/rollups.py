@@ -29,6 +29,9 @@ _CLAIM = b"""
         ORDER BY bucket LIMIT %(most)s))
     RETURNING bucket, noted_at
 """
+_NO_NESTED_LOOPS = b"SET LOCAL enable_nestloop = off"
+"""Buckets that were just written have no statistics: the planner would take thousands of rows for one, and join them by
+going through the other side once for each."""
 _NOTE = b"INSERT INTO rollup_pending (granularity, bucket, noted_at) VALUES (%s, %s, %s)"
 _PURGE = """
     DELETE FROM {} WHERE granularity = 'minute' AND bucket < %(before)s AND NOT EXISTS (
@@ -94,6 +97,7 @@ class PostgresRollups:
                 "tag_keys": list(self._tag_keys),
                 "most": MOST_TAG_VALUES,
             }
+            await connection.execute(_NO_NESTED_LOOPS)
             for table in TABLES:
                 await connection.execute(
                     sql.SQL("DELETE FROM {} WHERE granularity = 'minute' AND bucket = ANY(%s)").format(
@@ -117,6 +121,7 @@ class PostgresRollups:
                 return False
             until = oldest + granularity.length
             _, noted_at = await _claim(connection, granularity, oldest, until, 1)
+            await connection.execute(_NO_NESTED_LOOPS)
             for table in TABLES:
                 await _merge(connection, table, granularity, oldest)
             above = _ABOVE.get(granularity)
