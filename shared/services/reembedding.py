@@ -109,12 +109,16 @@ class ReembeddingService:
         """
         done = Swept(model)
         for tenant_id in await self._tables.tenants():
-            after = 0
-            while chunks := await self._tables.missing(tenant_id, model, after=after, limit=_PAGE):
-                after = chunks[-1].id
+            after, is_full = 0, True
+            # What is entered while the last page is embedded is the next sweep's.
+            while is_full:
+                chunks = await self._tables.missing(tenant_id, model, after=after, limit=_PAGE)
+                is_full = len(chunks) == _PAGE
                 for batch in _batches(chunks):
                     done = await self._entered(tenant_id, batch, done)
-                self._told(done)
+                if chunks:
+                    after = chunks[-1].id
+                    self._told(done)
         return done
 
     async def drop(self, model: str) -> None:

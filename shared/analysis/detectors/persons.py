@@ -119,8 +119,10 @@ _HAS: Final = (
     r"|diagnosticad[oa]|padece|sufre|toma|tiene|está|soffre di|affett[oa] da|prende|ha|heeft"
     r"|lijdt aan|slikt|gebruikt|is)\b)"
 )
-_TERMS: Final = rf"\b(?P<term>(?:type [12] |stage (?:[1-4]|I{{1,3}}V?) |chronic |terminal )?"
+_TERMS: Final = (
+    r"\b(?P<term>(?:type [12] |stage (?:[1-4]|I{1,3}V?) |chronic |terminal )?"
     rf"(?:{settled(_CONDITIONS)}|{_MEDICINES}))\b"
+)
 _ILLNESSES: Final = _CONDITIONS.replace("(?! of)", "")
 """The same without look-ahead, for the first look."""
 _ILLNESS_ANCHOR: Final = fast(rf"\b(?:type [12] |chronic |terminal )?(?:{_ILLNESSES}|{_MEDICINES})\b")
