@@ -19,9 +19,10 @@ DEMANDS: Final = 4
 _COVARIANCE_SHRINKAGE: Final = 0.3
 _CENTRE_SHRINKAGE: Final = 3.0
 """Prompts' worth of the overall mean in a domain's mean."""
-_FAMILIAR_SHARE: Final = 0.82
-_FAR_SHARE: Final = 0.96
-"""Shares of the training prompts below the strangeness that is familiar, and below one that is not."""
+FAMILIAR_SHARE: Final = 0.82
+"""Share of the training prompts whose strangeness is familiar."""
+_FADING_SHARE: Final = 0.14
+"""Share beyond it over which familiarity falls by a factor e."""
 _DOMAIN_PROMPTS: Final = 40
 _DEMAND_PENALTY: Final = 3000.0
 _LOADING_PENALTY: Final = 30.0
@@ -38,13 +39,25 @@ class Fit:
 
     Attributes:
         items: by prompt of the corpus (also of prompts that were left out: for those, as at request time).
+        strangeness: the same.
+        known: which prompts were learned from.
         prior_mean, prior_precision: the belief about a model of which nothing is known.
     """
 
     model: ItemModel
     items: Floats
+    strangeness: Floats
+    known: NDArray[np.bool_]
     prior_mean: Floats
     prior_precision: Floats
+
+    def guarded(self, familiar_share: float) -> ItemModel:
+        """The item model with another idea of what is familiar.
+
+        Args:
+            familiar_share: share of the training prompts that count as such.
+        """
+        return replace(self.model, distance_scale=_distance_scale(self.strangeness[self.known], familiar_share))
 
     def abilities(self, labelled: LabelledSet) -> Abilities:
         """Ability of each model of a set from all its rows."""
@@ -78,22 +91,28 @@ def fit(
     probabilities = np.zeros((len(features), len(present)), np.float32)
     probabilities[~known] = discriminant.posterior(features[~known])
     crossed = np.zeros((len(learned), len(present)), np.float32)
-    strangeness = np.zeros(len(learned), np.float32)
+    strangeness = np.zeros(len(features), np.float32)
+    strangeness[~known] = discriminant.geometry(learned).strangeness(features[~known])
+    places = np.flatnonzero(known)
     for fold in np.unique(inner):
         held = inner == fold
         other = _discriminant(learned[~held], numbers[~held], len(present))
         crossed[held] = other.posterior(learned[held])
-        strangeness[held] = other.geometry(learned[~held]).strangeness(learned[held])
+        strangeness[places[held]] = other.geometry(learned[~held]).strangeness(learned[held])
     probabilities[known] = crossed
-    limit, far = np.quantile(strangeness, (_FAMILIAR_SHARE, _FAR_SHARE))
     model = replace(
         discriminant.geometry(learned),
         demands=_demands(demand_inputs(features, probabilities), sets).astype(np.float32),
-        distance_scale=np.array([limit, max(far - limit, 1e-3)], np.float32),
+        distance_scale=_distance_scale(strangeness[known], FAMILIAR_SHARE),
     )
     items = model.items(features, probabilities)
-    fitted = Fit(model, items, *_prior(model, sets))
+    fitted = Fit(model, items, strangeness, known, *_prior(model, sets))
     return replace(fitted, model=replace(model, domain_deviation=_domain_deviation(fitted, sets)))
+
+
+def _distance_scale(strangeness: Floats, familiar_share: float) -> Floats:
+    limit, far = np.quantile(strangeness, (familiar_share, min(familiar_share + _FADING_SHARE, 0.99)))
+    return np.array([limit, max(far - limit, 1e-3)], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +134,7 @@ class _Discriminant:
     def geometry(self, features: Floats) -> ItemModel:
         """The item model's knowledge of where domains lie; it has no demands yet."""
         whitening = np.linalg.cholesky(np.linalg.inv(self.covariance))
-        background = np.linalg.cholesky(np.linalg.inv(_shrunk(np.cov(features.T, bias=True))))
+        background = np.linalg.cholesky(np.linalg.inv(_shrunk(_covariance(features))))
         return ItemModel(
             domain_weights=self.weights.astype(np.float32),
             domain_biases=self.biases.astype(np.float32),
@@ -136,11 +155,17 @@ def _discriminant(features: Floats, domains: NDArray[np.intp], count: int) -> _D
     np.add.at(sums, domains, features)
     overall = features.mean(axis=0, dtype=np.float64)
     centres = (sums + _CENTRE_SHRINKAGE * overall) / (sizes + _CENTRE_SHRINKAGE)[:, None]
-    rest = features - centres[domains]
-    covariance = _shrunk(rest.T @ rest / len(rest))
+    rest = features - centres.astype(np.float32)[domains]
+    covariance = _shrunk((rest.T @ rest / len(rest)).astype(np.float64))
     weights = np.linalg.solve(covariance, centres.T)
     biases = np.log(sizes / sizes.sum() + 1e-6) - 0.5 * (centres.T * weights).sum(axis=0)
     return _Discriminant(weights, biases, covariance, centres)
+
+
+def _covariance(features: Floats) -> Doubles:
+    rest = features - features.mean(axis=0)
+    covariance: Doubles = (rest.T @ rest / len(rest)).astype(np.float64)
+    return covariance
 
 
 def _shrunk(covariance: Doubles) -> Doubles:
@@ -157,7 +182,7 @@ def _demands(inputs: Floats, sets: Sequence[LabelledSet]) -> Doubles:
     rng = np.random.default_rng(0)
     width, counts = inputs.shape[1], [len(labelled.models) for labelled in sets]
     starts = np.concatenate(([0], np.cumsum(counts)))
-    blocks = [(inputs[labelled.prompts].astype(np.float64), labelled.scores) for labelled in sets]
+    blocks = [(inputs[labelled.prompts], labelled.scores) for labelled in sets]
     loadings = np.zeros((starts[-1], 1 + DEMANDS))
     for start, (_, scores) in zip(starts, blocks, strict=False):
         rate = scores.mean(axis=0)
@@ -176,13 +201,13 @@ def _demands(inputs: Floats, sets: Sequence[LabelledSet]) -> Doubles:
         slope_demands, slope_abilities = _DEMAND_PENALTY * demands, _LOADING_PENALTY * apart
         for start, (rows, scores) in zip(starts, blocks, strict=False):
             own = slice(start, start + scores.shape[1])
-            asked = rows @ demands
+            asked = (rows @ demands.astype(np.float32)).astype(np.float64)
             logits = asked @ abilities[own, 1:].T + abilities[own, 0]
             value += (np.logaddexp(0, logits) - scores * logits).sum()
             error = 1 / (1 + np.exp(-logits)) - scores
             slope_abilities[own, 0] += error.sum(axis=0)
             slope_abilities[own, 1:] += error.T @ asked
-            slope_demands += rows.T @ (error @ abilities[own, 1:])
+            slope_demands += rows.T @ (error @ abilities[own, 1:]).astype(np.float32)
         return float(value), np.concatenate((slope_demands.ravel(), slope_abilities.ravel()))
 
     found = minimise(loss, np.concatenate((first.ravel(), loadings.ravel())), steps=_STEPS)

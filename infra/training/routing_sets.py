@@ -8,7 +8,7 @@ import gzip
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,10 @@ _CATEGORY_MARKS: Final = (
     ("algebra", Category.MATH),
     ("statistics", Category.MATH),
 )
+
+
+_SAME_QUESTIONS: Final = {"llmrouter9/math": "math_l5"}
+"""Benchmarks whose questions come from one source, in other words or formats: one domain to the item model."""
 
 
 class SetsMissing(Exception):
@@ -128,6 +132,13 @@ def read_corpus(folder: Path) -> Corpus:
         domain_names=names,
         sets=tuple(sets),
     )
+
+
+def kinds_of(domain_names: Sequence[str]) -> NDArray[np.intp]:
+    """Number of each domain, equal for those whose questions come from one source."""
+    names = [_SAME_QUESTIONS.get(name, name) for name in domain_names]
+    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+    return np.array([numbers[name] for name in names])
 
 
 def fold_of(prompt: str) -> int:

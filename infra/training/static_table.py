@@ -11,6 +11,8 @@ Floats = NDArray[np.float32]
 
 WIDTH: Final = 256
 _BATCH: Final = 512
+_LEVELS: Final = 24
+"""Quantisation steps to either side; the file is compressed, so that fewer levels make it smaller."""
 _FREQUENCY_SCALE: Final = 1e-3
 """SIF's ``a``: pieces much rarer than one in a thousand keep their whole weight."""
 
@@ -32,9 +34,10 @@ def quantised(vectors: Floats, vocabulary: list[str]) -> tuple[NDArray[np.int8],
     centred = vectors - vectors.mean(axis=0)
     _, directions = np.linalg.eigh(centred.T @ centred)
     reduced = centred @ directions[:, ::-1][:, :WIDTH]
-    step = np.abs(reduced).max(axis=1) / 127
+    step = np.abs(reduced).max(axis=1) / _LEVELS
     frequency = 1 / np.arange(1, len(vocabulary) + 1)
     frequency /= frequency.sum()
     weight = _FREQUENCY_SCALE / (_FREQUENCY_SCALE + frequency)
-    weight[[piece.startswith("[") and piece.endswith("]") and len(piece) > 1 for piece in vocabulary]] = 0.0
-    return np.round(reduced / step[:, None]).astype(np.int8), (step * weight).astype(np.float32)
+    markers = [piece.startswith("[") and piece.endswith("]") and len(piece) > 1 for piece in vocabulary]
+    reduced[markers] = weight[markers] = 0.0
+    return np.round(reduced / np.maximum(step, 1e-9)[:, None]).astype(np.int8), (step * weight).astype(np.float32)

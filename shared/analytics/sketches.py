@@ -12,6 +12,7 @@ once, so two sketches end to end are their sum, which PostgreSQL's ``string_agg`
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ MOST = 1e9
 ZERO_BIN = -32768
 
 _PAIR = np.dtype([("bin", ">i2"), ("count", ">u4")])
+_BINS = 2**16
 _MOST_IN_PAIR = 2**32 - 1
 
 Bins = npt.NDArray[np.int64]
@@ -48,12 +50,28 @@ def compact(sketch: bytes) -> bytes:
         ValueError: the bytes are no sketch.
         OverflowError: more values than a pair can count are in one bin.
     """
-    bins, counts = _summed(sketch)
+    return compact_all([sketch])[0]
+
+
+def compact_all(sketches: Sequence[bytes]) -> list[bytes]:
+    """`compact` for many at once, at a fraction of the time.
+
+    Raises:
+        ValueError: the bytes of one are no sketch.
+        OverflowError: more values than a pair can count are in one bin of one.
+    """
+    if any(len(sketch) % _PAIR.itemsize for sketch in sketches):
+        raise ValueError("a sketch consists of whole pairs")
+    owners = np.repeat(np.arange(len(sketches)), [len(sketch) // _PAIR.itemsize for sketch in sketches])
+    pairs = np.frombuffer(b"".join(sketches), dtype=_PAIR)
+    places, counts = _summed(owners * _BINS + (pairs["bin"].astype(np.int64) - ZERO_BIN), pairs["count"])
     if counts.size and counts.max() > _MOST_IN_PAIR:
         raise OverflowError("more values in a bin than a pair counts")
-    pairs = np.empty(len(bins), dtype=_PAIR)
-    pairs["bin"], pairs["count"] = bins, counts
-    return pairs.tobytes()
+    made = np.empty(len(places), dtype=_PAIR)
+    made["bin"], made["count"] = places % _BINS + ZERO_BIN, counts
+    ends = np.searchsorted(places, np.arange(len(sketches) + 1) * _BINS) * _PAIR.itemsize
+    joined = made.tobytes()
+    return [joined[start:end] for start, end in pairwise(ends.tolist())]
 
 
 def count_of(sketch: bytes) -> int:
@@ -77,7 +95,8 @@ def quantiles(sketch: bytes, levels: Sequence[float]) -> tuple[float | None, ...
     """
     if not all(0 <= level <= 1 for level in levels):
         raise ValueError("levels: must be from 0 to 1")
-    bins, counts = _summed(sketch)
+    pairs = np.frombuffer(sketch, dtype=_PAIR)
+    bins, counts = _summed(pairs["bin"].astype(np.int64), pairs["count"])
     if not bins.size:
         return (None,) * len(levels)
     reached = np.cumsum(counts)
@@ -90,9 +109,10 @@ def _value_of(number: int) -> float:
     return 0.0 if number == ZERO_BIN else 2 * math.exp(number * LOG_GAMMA) / (GAMMA + 1)
 
 
-def _summed(sketch: bytes) -> tuple[Bins, Bins]:
-    pairs = np.frombuffer(sketch, dtype=_PAIR)
-    bins, places = np.unique(pairs["bin"].astype(np.int64), return_inverse=True)
-    counts = np.zeros(len(bins), dtype=np.int64)
-    np.add.at(counts, places, pairs["count"].astype(np.int64))
-    return bins, counts
+def _summed(keys: Bins, counts: npt.NDArray[np.uint32]) -> tuple[Bins, Bins]:
+    """Each key once, in order, with the sum of its counts."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    firsts = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))
+    totals = np.add.reduceat(counts[order].astype(np.int64), firsts) if len(firsts) else np.zeros(0, dtype=np.int64)
+    return ordered[firsts], totals

@@ -7,6 +7,7 @@ to, and its features. A model's ability is a Gaussian over such vectors, shrunk 
 only its level moves, with thousands of labels its strengths in domains and its reaction to single features do too.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,12 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Vector = NDArray[np.float64]
 
 _DOMAIN_WEIGHT: Final = 10.0
 """Scale of the domains' share in the latent demands, against features of unit variance."""
-_NEWTON_STEPS: Final = 12
+_NEWTON_STEPS: Final = 40
+_CURVATURE_STEPS: Final = 3
+"""Steps that measure the curvature anew; later ones, near the mode, keep the last measure and cost a fraction."""
 _CONVERGED: Final = 1e-3
 _LOGIT_LIMIT: Final = 30.0
+_ENOUGH_SHOWN: Final = 0.2
+"""Share of the doubt about a model's strengths in a prompt's domains that labels must have removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +102,12 @@ class ItemModel:
 
     def familiarity(self, features: Floats) -> Floats:
         """How much prompts resemble the training data, 1 (as its own prompts do) to 0 (like none of it)."""
+        return self.familiar(self.strangeness(features))
+
+    def familiar(self, strangeness: Floats) -> Floats:
+        """Familiarity of prompts whose strangeness is known."""
         limit, width = self.distance_scale
-        known: Floats = np.exp(-np.maximum(0.0, self.strangeness(features) - limit) / width)
+        known: Floats = np.exp(-np.maximum(0.0, strangeness - limit) / width)
         return known
 
 
@@ -158,6 +168,25 @@ def predict(model: ItemModel, items: Floats, familiarity: Floats, abilities: Abi
     return Prediction(mean, std, familiarity)
 
 
+def evidence(model: ItemModel, items: Floats, abilities: Abilities, prior_precision: Floats) -> Floats:
+    """How far the models have shown what they can where a prompt belongs, 0 to 1, one value an item.
+
+    A prompt may be of a kind well known from some models' labels, of which others have none: it is familiar, and yet
+    their strengths there are not known.
+
+    Args:
+        model: what made the items.
+        items: one item vector, or one a row.
+        abilities: of the models asked about.
+        prior_precision: one over the variances of a model of which nothing is known.
+    """
+    domains = slice(1 + model.demand_count, 1 + model.demand_count + len(model.domain_biases))
+    # The mean over models: answers that are nearly all wrong leave a model's variance large, and are evidence too.
+    learned = (1.0 - abilities.variance[:, domains] * prior_precision[domains]).mean(axis=0)
+    shown: Floats = np.minimum(items[..., domains] @ np.maximum(learned, 0.0) / _ENOUGH_SHOWN, 1.0)
+    return shown
+
+
 def update(
     items: Floats, scores: NDArray[np.floating], prior_mean: Floats, prior_precision: Floats
 ) -> tuple[Floats, Floats]:
@@ -176,11 +205,13 @@ def update(
     precision = prior_precision.astype(np.float64)
     wide = items.astype(np.float32)
     weights = np.zeros(len(items), np.float32)
-    for _ in range(_NEWTON_STEPS):
+    solve: Callable[[Vector], Vector] | None = None
+    for step_number in range(_NEWTON_STEPS):
         chance = success(wide @ mean.astype(np.float32))
         weights = np.maximum(chance * (1 - chance), 1e-4).astype(np.float32)
-        gradient = wide.T @ (scores - chance) - precision * (mean - prior_mean)
-        step = _solve(wide, weights, precision, gradient)
+        if solve is None or step_number < _CURVATURE_STEPS:
+            solve = _solver(wide, weights, precision)
+        step = solve(wide.T @ (scores - chance) - precision * (mean - prior_mean))
         mean += step
         if float(np.abs(step).max()) < _CONVERGED:
             break
@@ -188,17 +219,15 @@ def update(
     return mean.astype(np.float32), variance.astype(np.float32)
 
 
-def _solve(
-    items: Floats, weights: Floats, precision: NDArray[np.float64], gradient: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Newton's step, through the smaller of the two equal systems (Woodbury identity)."""
+def _solver(items: Floats, weights: Floats, precision: Vector) -> Callable[[Vector], Vector]:
+    """Newton's step from a gradient, through the smaller of the two equal systems (Woodbury identity)."""
     count, width = items.shape
     scaled = items * np.sqrt(weights)[:, None]
     if count >= width:
         hessian = (scaled.T @ scaled).astype(np.float64)
         hessian[np.diag_indices(width)] += precision
-        return np.linalg.solve(hessian, gradient).astype(np.float64, copy=False)
+        inverse = np.linalg.inv(hessian)
+        return lambda gradient: inverse @ gradient
     spread = scaled / precision
-    inner = np.eye(count) + spread @ scaled.T
-    step: NDArray[np.float64] = gradient / precision - spread.T @ np.linalg.solve(inner, spread @ gradient)
-    return step
+    inner = np.linalg.inv(np.eye(count) + spread @ scaled.T)
+    return lambda gradient: gradient / precision - spread.T @ (inner @ (spread @ gradient))

@@ -1,19 +1,23 @@
-"""A prompt as numbers: the mean of its pieces' static vectors, and what its form shows (length, digits, layout).
+"""A prompt as numbers: the mean of its pieces' static vectors, the topics of its terms, and what its form shows.
 
 The vectors are those of a sentence encoder's pieces in isolation, reduced by PCA and weighted by smooth inverse
-frequency, as in Model2Vec (https://github.com/MinishLab/model2vec) and SIF (Arora et al., ICLR 2017).
+frequency, as in Model2Vec (https://github.com/MinishLab/model2vec) and SIF (Arora et al., ICLR 2017). Topics are in
+`term_projection`; the form is length, digits and layout.
 """
 
 import math
 import re
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.learning.term_projection import TermProjection
 from shared.learning.wordpiece import WordPiece, sample
 
 Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
 
 _COUNTED: Final = "\n?\\$={(\",.:;[<_^%*'"
 _DIGITS: Final = str.maketrans("", "", "0123456789")
@@ -24,38 +28,68 @@ LIMIT: Final = 4.0
 """Standard deviations beyond which a feature says no more; keeps hostile prompts within what was trained on."""
 
 
-class PromptEncoder:
-    """Text to the standardised feature vector that item models read.
+@dataclass(frozen=True, slots=True)
+class WordVectors:
+    """Static vectors of a vocabulary's pieces.
 
-    Args:
-        vocabulary: word pieces.
+    Attributes:
+        vocabulary: how texts are split.
         table: one int8 vector a piece.
         row_scales: factor a row, quantisation step times the piece's weight.
+    """
+
+    vocabulary: WordPiece
+    table: NDArray[np.int8]
+    row_scales: Floats
+
+    def pieces(self, part: str) -> Rows:
+        """Rows of a text's pieces in order."""
+        return np.array(self.vocabulary.rows(part), np.int64)
+
+    def direction(self, pieces: Rows) -> Floats:
+        """The unit vector of a text's meaning; zero when it has no piece."""
+        rows, counts = np.unique(pieces, return_counts=True)
+        mean: Floats = (self.row_scales[rows] * counts.astype(np.float32)) @ self.table[rows].astype(np.float32)
+        norm = float(np.linalg.norm(mean))
+        return mean / norm if norm > 0 else mean
+
+
+class PromptEncoder:
+    """Text to the standardised feature vector that item models read: meaning, topics, form.
+
+    Args:
+        words: of the meaning.
+        terms: of the topics.
         centre: mean of the raw features over the training prompts.
         spread: their standard deviation.
     """
 
-    def __init__(
-        self, vocabulary: WordPiece, table: NDArray[np.int8], row_scales: Floats, centre: Floats, spread: Floats
-    ) -> None:
-        self._vocabulary = vocabulary
-        self._table = table
-        self._row_scales = row_scales
+    def __init__(self, words: WordVectors, terms: TermProjection, centre: Floats, spread: Floats) -> None:
+        self._words = words
+        self._terms = terms
         self._centre = centre
         self._spread = spread
 
     def encode(self, text: str) -> Floats:
         """Standardised features of a text of any length; time is bounded by `sample`."""
-        features = (self.raw(text) - self._centre) / self._spread
-        return np.clip(features, -LIMIT, LIMIT, out=features)
-
-    def raw(self, text: str) -> Floats:
-        """The same before standardising: direction of the mean vector, then structure."""
         part = sample(text)
-        rows, counts = np.unique(np.array(self._vocabulary.rows(part), np.intp), return_counts=True)
-        mean = (self._row_scales[rows] * counts.astype(np.float32)) @ self._table[rows].astype(np.float32)
-        norm = float(np.linalg.norm(mean))
-        return np.concatenate((mean / norm if norm > 0 else mean, structure_of(part, len(text))), dtype=np.float32)
+        pieces = self._words.pieces(part)
+        raw = np.concatenate(
+            (self._words.direction(pieces), self._terms.direction(pieces), structure_of(part, len(text))),
+            dtype=np.float32,
+        )
+        return standardised(raw, self._centre, self._spread)
+
+    def meaning(self, text: str) -> Floats:
+        """The words' part alone, for comparing texts by cosine; zero when the text has no known piece."""
+        direction = self._words.direction(self._words.pieces(sample(text)))
+        return standardised(direction, self._centre[: len(direction)], self._spread[: len(direction)])
+
+
+def standardised(raw: Floats, centre: Floats, spread: Floats) -> Floats:
+    """Features on the scale that was trained on, within its limits."""
+    features = (raw - centre) / spread
+    return np.clip(features, -LIMIT, LIMIT, out=features)
 
 
 def structure_of(text: str, whole_length: int) -> Floats:

@@ -16,14 +16,17 @@ from numpy.typing import NDArray
 
 from shared.domain.features import Category
 from shared.domain.models import QualityPrior
-from shared.learning.item_response import Abilities, ItemModel, Prediction, predict, success, update
-from shared.learning.prompt_features import STRUCTURE_WIDTH, PromptEncoder
+from shared.learning.item_response import Abilities, ItemModel, Prediction, evidence, predict, success, update
+from shared.learning.prompt_features import STRUCTURE_WIDTH, PromptEncoder, WordVectors
+from shared.learning.term_projection import TermProjection
 from shared.learning.wordpiece import WordPiece
 
 Floats = NDArray[np.float32]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 OVERALL: Final = "overall"
+_HALVES: Final = ("whitening", "background_whitening", "domain_weights", "domain_centres")
+"""The item model's large arrays, stored in half precision: three digits are more than their estimates have."""
 _BISECTIONS: Final = 40
 _LEVEL_LIMIT: Final = 12.0
 _CERTAIN: Final = 0.005
@@ -41,6 +44,7 @@ class EncoderParts:
     vocabulary: Sequence[str]
     table: NDArray[np.int8]
     row_scales: Floats
+    terms: TermProjection
     centre: Floats
     spread: Floats
 
@@ -117,9 +121,23 @@ class QualityModel:
         """Features of a prompt; of long ones the head, the middle and the tail are read."""
         return self._encoder.encode(text)
 
-    def predict(self, embedding: Floats, abilities: Abilities) -> Prediction:
-        """Expected quality of models on a prompt (or on several, one a row), with standard deviations."""
-        return predict(self._items, self._items.items(embedding), self._items.familiarity(embedding), abilities)
+    def meaning(self, text: str) -> Floats:
+        """A vector to compare texts by the cosine of their words; zero for a text without any known word."""
+        return self._encoder.meaning(text)
+
+    def predict(self, embedding: Floats, abilities: Abilities, *, labelled: bool = False) -> Prediction:
+        """Expected quality of models on a prompt (or on several, one a row), with standard deviations.
+
+        Args:
+            embedding: features of the prompt.
+            abilities: of the models asked about.
+            labelled: whether the abilities come from labels, and not from priors alone. A prompt is then only as
+                familiar as the models have shown what they can on its kind.
+        """
+        items, familiarity = self._items.items(embedding), self._items.familiarity(embedding)
+        if labelled:
+            familiarity = familiarity * evidence(self._items, items, abilities, self._calibration.prior_precision)
+        return predict(self._items, items, familiarity, abilities)
 
     def abilities_from_priors(
         self, priors: Sequence[Mapping[str, QualityPrior]], category: Category = Category.UNKNOWN
@@ -183,19 +201,23 @@ def to_bytes(
     }
     buffer = io.BytesIO()
     arrays = {field.name: getattr(items, field.name) for field in fields(ItemModel) if field.name != "domain_deviation"}
+    arrays |= {name: arrays[name].astype(np.float16) for name in _HALVES}
     np.savez_compressed(
         buffer,
         about=_text(json.dumps(facts)),
         vocabulary=_text("\n".join(encoder.vocabulary)),
         table=encoder.table,
-        row_scales=encoder.row_scales,
+        row_scales=(encoder.row_scales / encoder.row_scales.max()).astype(np.float16),  # a direction needs proportions
+        term_steps=np.diff(encoder.terms.keys, prepend=0),
+        term_table=encoder.terms.table,
+        term_scales=encoder.terms.scales.astype(np.float16),
         centre=encoder.centre,
         spread=encoder.spread,
         prior_mean=calibration.prior_mean,
         prior_precision=calibration.prior_precision,
         easiness=calibration.easiness,
-        ability_mean=calibration.abilities.mean,
-        ability_variance=calibration.abilities.variance,
+        ability_mean=calibration.abilities.mean.astype(np.float16),
+        ability_variance=calibration.abilities.variance.astype(np.float16),
         **arrays,
     )
     return buffer.getvalue()
@@ -213,15 +235,24 @@ def _arrays(data: bytes) -> dict[str, NDArray[np.generic]]:
 def _encoder_parts(parts: Mapping[str, NDArray[np.generic]]) -> EncoderParts:
     vocabulary = parts["vocabulary"].tobytes().decode().split("\n")
     table = parts["table"].astype(np.int8, casting="equiv")
-    if table.shape[0] != len(vocabulary):
+    if table.ndim != 2 or table.shape[0] != len(vocabulary):  # noqa: PLR2004 - a table has rows and columns
         raise ArtefactInvalid(f"{len(vocabulary)} word pieces, {table.shape[0]} vectors")
+    terms = TermProjection(
+        keys=np.cumsum(parts["term_steps"].astype(np.int64, casting="safe")),
+        table=parts["term_table"].astype(np.int8, casting="equiv"),
+        scales=_floats(parts["term_scales"]),
+        pieces=len(vocabulary),
+    )
+    if terms.table.ndim != table.ndim or not 0 < len(terms.keys) == len(terms.table) == len(terms.scales):
+        raise ArtefactInvalid(f"{len(terms.keys)} terms, {len(terms.table)} vectors, {len(terms.scales)} scales")
     return EncoderParts(
-        vocabulary, table, _floats(parts["row_scales"]), _floats(parts["centre"]), _floats(parts["spread"])
+        vocabulary, table, _floats(parts["row_scales"]), terms, _floats(parts["centre"]), _floats(parts["spread"])
     )
 
 
 def _encoder(parts: EncoderParts) -> PromptEncoder:
-    return PromptEncoder(WordPiece(parts.vocabulary), parts.table, parts.row_scales, parts.centre, parts.spread)
+    words = WordVectors(WordPiece(parts.vocabulary), parts.table, parts.row_scales)
+    return PromptEncoder(words, parts.terms, parts.centre, parts.spread)
 
 
 def _item_model(parts: Mapping[str, NDArray[np.generic]]) -> ItemModel:
@@ -250,7 +281,7 @@ def _floats(array: NDArray[np.generic]) -> Floats:
 
 def _check(parts: Mapping[str, NDArray[np.generic]], items: ItemModel, calibration: Calibration) -> None:
     width, domains = items.domain_weights.shape
-    vector = parts["table"].shape[1] + STRUCTURE_WIDTH
+    vector = parts["table"].shape[1] + parts["term_table"].shape[1] + STRUCTURE_WIDTH
     expected = {
         "centre": (vector,),
         "spread": (vector,),

@@ -33,7 +33,6 @@ from shared.domain.replies import (
     UsageUpdate,
 )
 from shared.domain.security import SecurityLevel
-from shared.learning.prompt_features import STRUCTURE_WIDTH
 from shared.learning.quality_model import QualityModel
 from shared.ports import AnswerCache, Clock, Telemetry
 from shared.services.answer_keys import AnswerKeys, answer_keys
@@ -50,7 +49,7 @@ class SentenceEncoder:
     @classmethod
     def from_quality_model(cls, model: QualityModel) -> "SentenceEncoder":
         """The words' part of what the quality predictor reads: a tenth of a millisecond, and no call to anybody."""
-        return cls(model.version, lambda text: model.embed(text)[:-STRUCTURE_WIDTH])
+        return cls(model.version, model.meaning)
 
 
 _WHOLE = frozenset({FinishReason.STOP, FinishReason.TOOL_CALLS})

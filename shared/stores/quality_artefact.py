@@ -5,7 +5,7 @@ from typing import Final
 
 from shared.learning.quality_model import QualityModel
 
-PACKAGED: Final = Path(__file__).resolve().parent.parent / "learning" / "artefacts" / "quality-v1.npz"
+PACKAGED: Final = Path(__file__).resolve().parent.parent / "learning" / "artefacts" / "quality-v2.npz"
 
 
 def load_quality_model(path: Path = PACKAGED) -> QualityModel:

@@ -11,6 +11,7 @@ import pytest
 from shared.analytics.sketches import compact
 from shared.domain.analytics import AnalyticsQuery, Dimension, Granularity, Subject
 from shared.domain.privacy import DataSubject, SubjectKind
+from shared.domain.retention import RetentionClass
 from shared.stores.memory import ManualClock
 from shared.stores.postgres.analytics import _SPEND, _window, statement_of
 from shared.stores.postgres.feedback import PostgresFeedbackOfPersons
@@ -18,6 +19,7 @@ from shared.stores.postgres.migrate import migrate, read_migrations
 from shared.stores.postgres.personal import PostgresLedgerOfPersons
 from shared.stores.postgres.pool import PostgresPool
 from shared.stores.postgres.records import PostgresRecordStore
+from shared.stores.postgres.retention import PostgresRetention
 from shared.stores.postgres.rollup_tables import TABLES
 from shared.stores.postgres.rollups import _LOCK, PostgresRollups
 from tests.rollup_world import RollupWorld, feedback
@@ -87,12 +89,12 @@ async def test_a_step_that_fails_leaves_everything_as_it_was(
     await world.arrive(made(2))
     before = [await world.rows_of(name) for name in ("analytics", "model_performance", "rollup_pending")]
 
-    def broken(_: bytes) -> bytes:
+    def broken(_: Any) -> Any:
         raise ZeroDivisionError
 
     await world.rollups.fold(NOW, tiers=())
     noted = await world.rows_of("rollup_pending")
-    monkeypatch.setattr("shared.stores.postgres.rollups.compact", broken)
+    monkeypatch.setattr("shared.stores.postgres.rollups.compact_all", broken)
     with pytest.raises(ZeroDivisionError):
         await world.rollups.merge(Granularity.HOUR)
     assert await world.rows_of("rollup_pending") == noted
@@ -213,6 +215,23 @@ async def test_feedback_of_a_person_is_exported_and_erased(
     comments = {row[7]: row[4] for row in await world.rows_of("feedback")}
     assert comments == {"": 0.25, "stays": 1.0}
     assert (await store.export(order.subject, "", 10)).rows == []
+
+
+async def test_rollups_and_feedback_leave_with_their_records(world: RollupWorld) -> None:
+    old = record(start_time=DAY - timedelta(days=40), end_time=DAY)
+    waiting = record(start_time=DAY, end_time=DAY)
+    await world.arrive([old, *made(1)])
+    await world.rate(feedback(old))
+    await world.feedback.put(feedback(waiting, given_at=DAY - timedelta(days=40)))
+    await world.roll_up()
+    retention = PostgresRetention(world.pool)
+    cutoff = datetime(2026, 11, 1, tzinfo=UTC)
+    gone = {due.what: due.rows for due in await retention.drop(RetentionClass.RECORDS, cutoff)}
+    assert gone["feedback"] == 2
+    assert all(gone[f"analytics_{granularity}"] == 3 for granularity in ("minute", "hour", "day"))
+    await world.roll_up()
+    rows = await world.analytics.rows(AnalyticsQuery(T, (DAY - timedelta(days=60), *DAYS)))
+    assert [(row.start, row.count) for row in rows] == [(DAY, 1)]
 
 
 async def test_what_was_in_the_ledger_before_is_rolled_up(empty_postgres_dsn: str) -> None:

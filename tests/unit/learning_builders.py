@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from infra.training.quality import encode, train
+from infra.training.quality import encode, read, train
 from infra.training.routing_sets import FOLDS, Corpus, LabelledSet
 
 WORDS = ("[PAD]", "sum", "add", "number", "poem", "rose", "love", "hard", "easy", "zebra", "the", "of")
@@ -40,7 +40,8 @@ def made_up_corpus(seed=3):
 def encoded_corpus():
     rng = np.random.default_rng(0)
     table = rng.integers(-127, 128, (len(WORDS), 256), dtype=np.int8)
-    return encode(made_up_corpus(), WORDS, table, np.full(len(WORDS), 0.01, np.float32))
+    prompts = read(made_up_corpus(), WORDS, table, np.full(len(WORDS), 0.01, np.float32))
+    return encode(prompts, np.ones(PROMPTS, np.bool_))
 
 
 @cache

@@ -12,6 +12,7 @@ from shared.analytics.sketches import (
     RELATIVE_ERROR,
     bin_of,
     compact,
+    compact_all,
     count_of,
     quantiles,
     sketch_of,
@@ -44,6 +45,12 @@ def test_a_compact_sketch_is_compact(values):
     assert len(sketch) == 6 * len({bin_of(value) for value in values})
 
 
+@given(st.lists(st.lists(VALUES, max_size=3), max_size=6))
+def test_many_are_made_compact_like_one(many):
+    sketches = [b"".join(sketch_of(part) for part in parts) for parts in many]
+    assert compact_all(sketches) == [compact(sketch) for sketch in sketches]
+
+
 @given(st.floats(LEAST, MOST), st.floats(LEAST, MOST))
 def test_bins_keep_the_order_of_values(a, b):
     assert (bin_of(a) <= bin_of(b)) or a > b
@@ -68,7 +75,7 @@ def test_a_level_is_a_share(level):
 
 
 def test_bytes_that_are_no_sketch_are_refused():
-    with pytest.raises(ValueError, match="buffer size"):
+    with pytest.raises(ValueError, match="whole pairs"):
         compact(b"12345")
 
 

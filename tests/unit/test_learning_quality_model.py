@@ -74,6 +74,20 @@ def test_what_resembles_nothing_is_doubted(model):
     assert (strange.std / (strange.mean * (1 - strange.mean)) > doubt).all()
 
 
+def test_what_models_have_not_shown_is_not_familiar_when_labels_count(model):
+    """The calculator was labelled on sums only: of poems it has shown nothing, however well known they are."""
+    corpus = made_up_corpus(seed=9)
+    sums = np.array(corpus.domains) == 0
+    embeddings = np.stack([model.embed(prompt) for prompt in corpus.prompts])
+    learned = model.fit_ability(embeddings[sums], corpus.sets[0].scores[sums, 0], model.unknown_ability())
+    for asked in (False, True):
+        familiar = model.predict(embeddings, learned, labelled=asked).familiarity
+        assert np.median(familiar[sums]) > 0.9
+        assert (np.median(familiar[~sums]) > 0.9) is not asked
+    by_prior = model.predict(embeddings, model.abilities_from_priors([prior(0.7)]), labelled=True)
+    assert by_prior.familiarity.max() < 0.01
+
+
 def test_priors_become_the_mean_quality_over_the_category(model):
     corpus = made_up_corpus()
     priors = [prior(0.5, math=0.9), prior(0.7)]
@@ -160,6 +174,13 @@ def test_any_text_gets_a_bounded_finite_reading(text):
     assert 0 <= got.familiarity <= 1
 
 
+def test_meaning_is_the_words_part_of_what_is_read(model):
+    meaning = model.meaning(SUM)
+    np.testing.assert_array_equal(model.embed(SUM)[: len(meaning)], meaning)
+    assert not model.meaning("qqq").any()
+    assert meaning @ model.meaning(HARD_SUM) > meaning @ model.meaning(POEM)
+
+
 def test_reading_is_bounded_by_sampling(model):
     long, longer = ("sum add easy " * count for count in (10_000, 40_000))
     assert np.abs(model.embed(long) - model.embed(longer)).max() < 4.0
@@ -175,6 +196,11 @@ def _changed(**changes):
     return buffer.getvalue()
 
 
+def artefact_terms():
+    with np.load(io.BytesIO(artefact()), allow_pickle=False) as archive:
+        return len(archive["term_steps"])
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -188,8 +214,29 @@ def _changed(**changes):
         _changed(row_scales=np.full(12, np.nan, np.float32)),
         _changed(easiness=np.zeros((1, 20), np.float32)),
         _changed(vocabulary=np.frombuffer(b"one", np.uint8)),
+        _changed(table=np.zeros(12, np.int8)),
+        _changed(term_scales=np.ones(3, np.float32)),
+        _changed(term_table=np.zeros(artefact_terms(), np.int8)),
+        _changed(
+            term_steps=np.zeros(0, np.int64), term_table=np.zeros((0, 20), np.int8), term_scales=np.zeros(0, np.float32)
+        ),
     ],
-    ids=["empty", "no zip", "cut", "part missing", "format", "facts", "shape", "nan", "categories", "vocabulary"],
+    ids=[
+        "empty",
+        "no zip",
+        "cut",
+        "part missing",
+        "format",
+        "facts",
+        "shape",
+        "nan",
+        "categories",
+        "vocabulary",
+        "flat",
+        "terms",
+        "flat terms",
+        "no term",
+    ],
 )
 def test_a_damaged_artefact_is_refused(data):
     with pytest.raises(ArtefactInvalid):

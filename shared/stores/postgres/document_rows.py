@@ -83,9 +83,9 @@ LOCK: Final = b"SELECT number FROM documents WHERE id = %s AND status <> 'delete
 REMOVE_CHUNKS: Final = b"DELETE FROM chunks WHERE document = %s"
 TOMBSTONE: Final = b"""
     UPDATE documents SET status = 'deleted', title = '', declared = '{}', name = '', blob = '', sha = '',
-        size_bytes = 0, acl = '{}', metadata = '{}', pages = NULL, reason = '', warnings = '{}', attempts = 0, worker = NULL,
-        lease_until = NULL, updated_at = clock_timestamp(), live_version = NULL, live_title = '', live_label = 0,
-        live_acl = '{}', live_metadata = '{}', chunks = 0
+        size_bytes = 0, acl = '{}', metadata = '{}', pages = NULL, reason = '', warnings = '{}', attempts = 0,
+        worker = NULL, lease_until = NULL, updated_at = clock_timestamp(), live_version = NULL, live_title = '',
+        live_label = 0, live_acl = '{}', live_metadata = '{}', chunks = 0
     WHERE number = %s"""
 ERASE: Final = b"""
     DELETE FROM documents WHERE number IN (

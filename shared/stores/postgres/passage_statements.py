@@ -64,8 +64,8 @@ _RARE: Final = f"""
             SELECT chunk, count, length FROM postings
             WHERE collection = %(collection)s AND lexeme = asked.lexeme AND tenant = %(tenant)s OFFSET 0
         ) AS word
-        GROUP BY word.chunk ORDER BY score DESC, word.chunk OFFSET 0
-    ) AS found {{visible}} ORDER BY found.score DESC, found.chunk LIMIT %(found_by_rare)s"""
+        GROUP BY word.chunk ORDER BY score DESC, word.chunk LIMIT %(looked_at)s
+    ) AS found {{visible}} ORDER BY found.score DESC, found.chunk LIMIT %(found)s"""
 BY_WORDS: Final = f"""
     SELECT found.chunk, found.score + coalesce(sum({_WORTH}), 0) AS score
     FROM ({_RARE}) AS found
@@ -76,7 +76,7 @@ BY_WORDS: Final = f"""
             AND postings.chunk = found.chunk AND postings.tenant = %(tenant)s
     ) AS word ON true
     GROUP BY found.chunk, found.score ORDER BY score DESC, found.chunk LIMIT %(candidates)s"""
-"""All chunks with one of the rare words; the common words only count for the best of them."""
+"""The best chunks with one of the rare words that are visible; the common words only count for those."""
 BY_WORDS_OF_SOME: Final = f"""
     SELECT id, sum({_WORTH}) AS score
     FROM chunks CROSS JOIN LATERAL (

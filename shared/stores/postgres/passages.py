@@ -110,7 +110,6 @@ class PostgresPassageIndex:
             "model": model,
             "lexemes": list(weights),
             "candidates": candidates,
-            "found_by_rare": max(candidates, self._limits.found_by_rare),
             "small": self._limits.small_chunks,
         }
         async with self._transactions.reading(scope.tenant_id, timeout_s=self._deadline_s) as connection:
@@ -187,6 +186,7 @@ class PostgresPassageIndex:
         is_open = not (values["is_narrow"] or restricted or highest_label > values["level"])
         in_chunks = {int(word): int(count) for word, count in await frequencies.fetchall()}
         words = _words(in_chunks, weights, chunks, limits.postings) | _norm(chunks, lengths)
+        words["found"] = max(values["candidates"], limits.found_by_rare if words["common"] else 0)
         return _Ground(
             values | words | {"collection": number, "allowed": reach[1]},
             None if dimensions is None or model is None else vectors_table(model[0]),
@@ -221,16 +221,21 @@ async def _lexical(connection: Connection, ground: _Ground) -> dict[int, float]:
         return {}
     if ground.is_some and ground.reach * words < ground.postings:
         return await _hits(connection, statements.BY_WORDS_OF_SOME, ground)
-    found = await _hits(connection, statements.BY_WORDS, ground)
-    if values["common"] and len(found) < min(values["candidates"], ground.reach):
-        everything = {
-            "rare": values["rare"] + values["common"],
-            "rare_weights": values["rare_weights"] + values["common_weights"],
-            "common": [],
-            "common_weights": [],
-        }
-        found = await _hits(connection, statements.BY_WORDS, replace(ground, values=values | everything))
-    return found
+    # As many as hold enough that are visible, if these are spread evenly, and twice that.
+    looked_at = values["found"] if ground.is_open else 2 * values["found"] * ground.chunks // ground.reach
+    limited = replace(ground, values=values | {"looked_at": looked_at})
+    found = await _hits(connection, statements.BY_WORDS, limited)
+    is_all = not values["common"] and looked_at >= ground.postings
+    if is_all or len(found) >= min(values["candidates"], ground.reach):
+        return found
+    everything = {
+        "rare": values["rare"] + values["common"],
+        "rare_weights": values["rare_weights"] + values["common_weights"],
+        "common": [],
+        "common_weights": [],
+        "looked_at": None,
+    }
+    return await _hits(connection, statements.BY_WORDS, replace(ground, values=values | everything))
 
 
 async def _hits(connection: Connection, template: str, ground: _Ground) -> dict[int, float]:

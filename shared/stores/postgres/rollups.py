@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from psycopg import sql
 
-from shared.analytics.sketches import compact
+from shared.analytics.sketches import compact_all
 from shared.domain.analytics import LATE, MINUTES_KEPT, MOST_TAG_VALUES, Granularity
 from shared.domain.feedback import WAITING
 from shared.stores.postgres.pool import Connection, PostgresPool
@@ -198,11 +198,12 @@ async def _merge(connection: Connection, table: RollupTable, granularity: Granul
     )
     columns = sql.SQL(", ").join(sql.Identifier(column) for column in table.columns)
     count = len(table.sketches)
+    sketches = compact_all([sketch for row in rows for sketch in row[-count:]])
     async with (
         connection.cursor() as cursor,
         cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(name, columns)) as copy,
     ):
-        for row in rows:
+        for number, row in enumerate(rows):
             await copy.write_row(
-                (granularity.value, bucket, *row[:-count], *(compact(sketch) for sketch in row[-count:]))
+                (granularity.value, bucket, *row[:-count], *sketches[number * count : (number + 1) * count])
             )

@@ -89,7 +89,8 @@ CREATE TABLE chunks (
     text         text     NOT NULL,
     lexemes      integer[]  NOT NULL,
     counts       smallint[] NOT NULL,
-    PRIMARY KEY (tenant, id)
+    -- With what filters ask of a chunk, so that they need not read it.
+    PRIMARY KEY (tenant, id) INCLUDE (document, label)
 );
 COMMENT ON COLUMN chunks.length IS 'Sum of counts: what BM25 calls the length.';
 COMMENT ON COLUMN chunks.lexemes IS 'Its words (shared.rag.terms) as 32-bit hashes, each once; counts are in quarters of an occurrence.';

@@ -59,8 +59,9 @@ COMMENT ON COLUMN analytics.ratings IS 'Requests that were rated; rating_sum add
 CREATE TABLE analytics_minute PARTITION OF analytics FOR VALUES IN ('minute');
 CREATE TABLE analytics_hour PARTITION OF analytics FOR VALUES IN ('hour');
 CREATE TABLE analytics_day PARTITION OF analytics FOR VALUES IN ('day');
-CREATE INDEX analytics_tenant ON analytics (tenant_id, tag_key, bucket);
 CREATE INDEX analytics_bucket ON analytics (bucket);
+CREATE INDEX analytics_hour_tenant ON analytics_hour (tenant_id, tag_key, bucket);
+CREATE INDEX analytics_day_tenant ON analytics_day (tenant_id, tag_key, bucket);
 
 CREATE TABLE model_performance (
     granularity   text        NOT NULL,
@@ -95,8 +96,7 @@ COMMENT ON COLUMN model_performance.generation_ms IS 'Sum of the milliseconds be
 CREATE TABLE model_performance_minute PARTITION OF model_performance FOR VALUES IN ('minute');
 CREATE TABLE model_performance_hour PARTITION OF model_performance FOR VALUES IN ('hour');
 CREATE TABLE model_performance_day PARTITION OF model_performance FOR VALUES IN ('day');
-CREATE INDEX model_performance_tenant ON model_performance (tenant_id, bucket);
-CREATE INDEX model_performance_bucket ON model_performance (bucket);
+CREATE INDEX model_performance_bucket ON model_performance (bucket, tenant_id);
 
 CREATE TABLE feedback (
     tenant_id    text        NOT NULL,
@@ -120,6 +120,13 @@ COMMENT ON COLUMN feedback.request_start_time IS 'Null: the record of the reques
 CREATE INDEX feedback_request_start_time ON feedback (request_start_time) WHERE request_start_time IS NOT NULL;
 CREATE INDEX feedback_waiting ON feedback (given_at) WHERE request_start_time IS NULL;
 CREATE INDEX feedback_principal ON feedback (tenant_id, principal_id);
+
+-- Block ranges are summed up by VACUUM only: until it has been there the newest ones, which rollups read each minute,
+-- would be read as a whole.
+DROP INDEX requests_start_time;
+DROP INDEX attempts_request_start_time;
+CREATE INDEX requests_start_time ON requests (start_time);
+CREATE INDEX attempts_request_start_time ON attempts (request_start_time);
 
 CREATE FUNCTION note_rollups() RETURNS trigger
 LANGUAGE plpgsql
