@@ -3,8 +3,10 @@
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import azure.functions as func
 import pytest
 
+from functions import timers
 from shared.domain.identity import PERMISSIONS, Permission, RouterRole
 from shared.domain.replies import Usage
 from shared.services.analytics import Analytics
@@ -245,6 +247,29 @@ async def test_feedback_that_does_not_fit_is_named(edge, change, param):
     body = {"request_id": "0197a3c0-0000-7000-8000-000000000001", "score": 0.5} | change
     answer = await edge.post("feedback", body)
     assert (answer.status, answer.error["param"]) == (400, param)
+
+
+async def test_the_timer_brings_rollups_up_to_date(edge):
+    class Due:
+        steps = 3
+
+        async def join_feedback(self, now):
+            assert now == edge.clock.now()
+
+        async def fold(self, now, *, tiers):
+            self.steps -= 1
+            return self.steps >= 0
+
+        async def merge(self, granularity):
+            return False
+
+        async def purge_minutes(self, now):
+            assert self.steps < 0
+
+    edge.container.insight.rollups._store = due = Due()
+    await timers.roll_up._function.get_user_function()(timer=func.timer.TimerRequest())
+    assert due.steps < 0
+    assert [(span.name, span.success) for span in edge.telemetry.requests] == [("roll_up", True)]
 
 
 async def test_feedback_needs_its_permission_and_analytics_theirs(edge):

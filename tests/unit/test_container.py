@@ -194,7 +194,7 @@ async def test_what_cannot_be_recovered_now_is_left_to_the_timer(environ, monkey
     async def away(self):
         raise DependencyUnavailable("neither ledger nor spill")
 
-    monkeypatch.setattr(container.RecordWriter, "recover", away)
+    monkeypatch.setattr(container.building.RecordWriter, "recover", away)
     built = await container.build(Settings.from_env(environ))
     await built.close()
     assert "recovery_postponed" in caplog.text
@@ -202,7 +202,7 @@ async def test_what_cannot_be_recovered_now_is_left_to_the_timer(environ, monkey
 
 async def test_what_was_opened_is_closed_when_a_later_part_fails(environ, monkeypatch, tmp_path):
     telemetry = RecordingTelemetry()
-    monkeypatch.setattr(container, "build_telemetry", lambda *args, **kwargs: telemetry)
+    monkeypatch.setattr(container.building, "build_telemetry", lambda *args, **kwargs: telemetry)
     (tmp_path / "bad.toml").write_text("[[models]]\nid = 5\n")
     with pytest.raises((RegistryError, InvalidRequest)):
         await container.build(Settings.from_env({**environ, "ROUTER_REGISTRY_DIR": str(tmp_path)}))

@@ -56,38 +56,35 @@ NEAREST_OF_SOME: Final = """
 
 _WORTH: Final = "weight * word.count / (word.count + %(fixed)s + %(by_length)s * word.length)"
 """`shared.rag.bm25`, with the word's rarity and what is the same for all chunks in its weight."""
-_RARE: Final = f"""
-    SELECT found.chunk, found.score FROM (
-        SELECT word.chunk, sum({_WORTH}) AS score
-        FROM unnest(%(rare)s::integer[], %(rare_weights)s::float8[]) AS asked (lexeme, weight)
-        CROSS JOIN LATERAL (
-            SELECT chunk, count, length FROM postings
-            WHERE collection = %(collection)s AND lexeme = asked.lexeme AND tenant = %(tenant)s OFFSET 0
-        ) AS word
-        GROUP BY word.chunk ORDER BY score DESC, word.chunk LIMIT %(looked_at)s
-    ) AS found {{visible}} ORDER BY found.score DESC, found.chunk LIMIT %(found)s"""
+_WORD: Final = """
+    CROSS JOIN LATERAL (
+        SELECT chunk, count, length FROM postings
+        WHERE collection = %(collection)s AND lexeme = asked.lexeme AND tenant = %(tenant)s {of} OFFSET 0
+    ) AS word"""
+"""A fence: what the planner thinks of how common a word is fits no word in particular."""
 BY_WORDS: Final = f"""
-    SELECT found.chunk, found.score + coalesce(sum({_WORTH}), 0) AS score
-    FROM ({_RARE}) AS found
-    LEFT JOIN LATERAL (
-        SELECT weight, count, length
-        FROM unnest(%(common)s::integer[], %(common_weights)s::float8[]) AS asked (lexeme, weight)
-        JOIN postings ON postings.collection = %(collection)s AND postings.lexeme = asked.lexeme
-            AND postings.chunk = found.chunk AND postings.tenant = %(tenant)s
-    ) AS word ON true
-    GROUP BY found.chunk, found.score ORDER BY score DESC, found.chunk LIMIT %(candidates)s"""
-"""The best chunks with one of the rare words that are visible; the common words only count for those."""
+    SELECT found.chunk, found.score FROM (
+        SELECT rare.chunk, rare.score + coalesce((
+            SELECT sum({_WORTH})
+            FROM unnest(%(common)s::integer[], %(common_weights)s::float8[]) AS asked (lexeme, weight)
+            {_WORD.format(of="AND chunk = rare.chunk")}), 0) AS score
+        FROM (
+            SELECT word.chunk, sum({_WORTH}) AS score
+            FROM unnest(%(rare)s::integer[], %(rare_weights)s::float8[]) AS asked (lexeme, weight)
+            {_WORD.format(of="")}
+            GROUP BY word.chunk ORDER BY score DESC, word.chunk LIMIT %(looked_at)s
+        ) AS rare
+        ORDER BY score DESC, chunk OFFSET 0
+    ) AS found {{visible}} ORDER BY found.score DESC, found.chunk LIMIT %(candidates)s"""
+"""The best chunks with one of the rare words; the common words only count for those. Filtered last, one by one."""
 BY_WORDS_OF_SOME: Final = f"""
-    SELECT id, sum({_WORTH}) AS score
-    FROM chunks CROSS JOIN LATERAL (
-        SELECT weight, count, postings.length
-        FROM unnest(%(rare)s::integer[] || %(common)s::integer[],
-                    %(rare_weights)s::float8[] || %(common_weights)s::float8[]) AS asked (lexeme, weight)
-        JOIN postings ON postings.collection = %(collection)s AND postings.lexeme = asked.lexeme
-            AND postings.chunk = chunks.id AND postings.tenant = %(tenant)s
-    ) AS word
+    SELECT chunks.id, sum({_WORTH}) AS score
+    FROM chunks CROSS JOIN unnest(
+        %(rare)s::integer[] || %(common)s::integer[],
+        %(rare_weights)s::float8[] || %(common_weights)s::float8[]) AS asked (lexeme, weight)
+    {_WORD.format(of="AND chunk = chunks.id")}
     WHERE chunks.tenant = %(tenant)s AND document = ANY(%(allowed)s) AND label <= %(level)s
-    GROUP BY id ORDER BY score DESC, id LIMIT %(candidates)s"""
+    GROUP BY chunks.id ORDER BY score DESC, chunks.id LIMIT %(candidates)s"""
 PASSAGES: Final = """
     SELECT chunks.id, documents.id, live_title, source, ordinal, text, prefix, page, start_offset, end_offset, tokens,
         encode(chunks.sha, 'hex'), chunks.label, {embedding}

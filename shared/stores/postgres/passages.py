@@ -186,9 +186,14 @@ class PostgresPassageIndex:
         is_open = not (values["is_narrow"] or restricted or highest_label > values["level"])
         in_chunks = {int(word): int(count) for word, count in await frequencies.fetchall()}
         words = _words(in_chunks, weights, chunks, limits.postings) | _norm(chunks, lengths)
-        words["found"] = max(values["candidates"], limits.found_by_rare if words["common"] else 0)
         return _Ground(
-            values | words | {"collection": number, "allowed": reach[1]},
+            values
+            | words
+            | {
+                "collection": number,
+                "allowed": reach[1],
+                "looked_at": limits.found_by_rare if words["common"] else values["candidates"],
+            },
             None if dimensions is None or model is None else vectors_table(model[0]),
             chunks if is_open else int(reach[0]),
             is_open,
@@ -222,9 +227,8 @@ async def _lexical(connection: Connection, ground: _Ground) -> dict[int, float]:
     if ground.is_some and ground.reach * words < ground.postings:
         return await _hits(connection, statements.BY_WORDS_OF_SOME, ground)
     # As many as hold enough that are visible, if these are spread evenly, and twice that.
-    looked_at = values["found"] if ground.is_open else 2 * values["found"] * ground.chunks // ground.reach
-    limited = replace(ground, values=values | {"looked_at": looked_at})
-    found = await _hits(connection, statements.BY_WORDS, limited)
+    looked_at = max(values["looked_at"], 2 * values["candidates"] * ground.chunks // ground.reach)
+    found = await _hits(connection, statements.BY_WORDS, replace(ground, values=values | {"looked_at": looked_at}))
     is_all = not values["common"] and looked_at >= ground.postings
     if is_all or len(found) >= min(values["candidates"], ground.reach):
         return found
