@@ -64,13 +64,13 @@ class Settings(BaseModel):
     redis_url: Annotated[str, Field(alias="REDIS_URL", min_length=1)]
     cache_redis_url: Annotated[str | None, Field(alias="ROUTER_CACHE_REDIS_URL")] = None
     """Where kept answers are; by default with everything else, where they could crowd out limits and budgets."""
-    cache_key: Annotated[
-        str | None, Field(alias="ROUTER_CACHE_KEY", pattern=r"^[A-Za-z0-9+/]{43}=$", repr=False)
-    ] = None
+    cache_key: Annotated[str | None, Field(alias="ROUTER_CACHE_KEY", pattern=r"^[A-Za-z0-9+/]{43}=$", repr=False)] = (
+        None
+    )
     """32 bytes in Base64 that seal kept answers; give it as a Key Vault reference."""
-    idempotency_without_store: Annotated[
-        Literal["refuse", "run"], Field(alias="ROUTER_IDEMPOTENCY_WITHOUT_STORE")
-    ] = "refuse"
+    idempotency_without_store: Annotated[Literal["refuse", "run"], Field(alias="ROUTER_IDEMPOTENCY_WITHOUT_STORE")] = (
+        "refuse"
+    )
     """What becomes of a request with an Idempotency-Key while Redis is away."""
     storage_connection_string: Annotated[str | None, Field(alias="AzureWebJobsStorage")] = None
     storage_account: Annotated[str | None, Field(alias="AzureWebJobsStorage__accountName")] = None

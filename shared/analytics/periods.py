@@ -18,7 +18,8 @@ def hour_before(instant: datetime) -> datetime:
 
 def hour_after(instant: datetime) -> datetime:
     """The first start of a UTC hour that is not before an instant."""
-    return hour_before(instant + _HOUR - timedelta(microseconds=1))
+    # In UTC: in a zone, adding an hour moves the clock on the wall, which is another matter when clocks change.
+    return hour_before(instant.astimezone(UTC) + _HOUR - timedelta(microseconds=1))
 
 
 def usual_granularity(since: datetime, until: datetime) -> Granularity:

@@ -13,7 +13,7 @@ from shared.providers.credentials import AnonymousTokens
 from shared.providers.gemini import GeminiProvider
 from shared.providers.vertex_grpc import VertexGrpc
 from shared.stores.registry_files import load_registry
-from tests.contract.provider_contract import WEATHER, ProviderContract, RealClock, Subject, ask
+from tests.contract.provider_contract import ProviderContract, RealClock, Subject, ask
 
 
 @pytest.fixture(scope="module")

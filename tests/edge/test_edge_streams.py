@@ -154,7 +154,9 @@ async def test_a_defect_in_a_stream_is_told_without_internals(build_edge, path):
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_model_that_fails_before_its_first_word_is_a_plain_error(build_edge, path):
-    answer = await build_edge(play([ProviderTimeout("the model did not answer", scope=RetryScope.NEVER)])).post(path, PATHS[path])
+    answer = await build_edge(play([ProviderTimeout("the model did not answer", scope=RetryScope.NEVER)])).post(
+        path, PATHS[path]
+    )
     assert (answer.status, answer.error["code"]) == (504, "provider_timeout")
     assert answer.headers["content-type"] == "application/json"
 

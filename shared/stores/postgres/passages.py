@@ -43,8 +43,8 @@ class SearchLimits:
 
     small_chunks: int = 4_000
     postings: int = 20_000
-    found_by_rare: int = 1_000
-    ef_search: int = 120
+    found_by_rare: int = 500
+    ef_search: int = 100
     max_scan_tuples: int = 40_000
 
 
