@@ -164,7 +164,7 @@ class ModelProfile:
     lifecycle: Lifecycle = Lifecycle()
     price_source: str = ""
     chars_per_token: float = 4.0
-    """4.0: text is cut as measured for the publisher's tokenizer family; another value scales the count by 4 over it."""
+    """4.0: text is cut as measured for the publisher's tokenizer family; other values scale the count by 4 over it."""
     embedding: EmbeddingTraits | None = None
     """Set for models that give vectors instead of answers; these stand in `Registry.embeddings` only."""
 

@@ -31,7 +31,7 @@ def deeds(edge, action):
 
 
 async def tick(timer):
-    await timer._function.get_user_function()(timer=func.timer.TimerRequest())
+    await timers.entry(timer)(timer=func.timer.TimerRequest())
 
 
 # --- who may

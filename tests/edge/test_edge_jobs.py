@@ -56,7 +56,7 @@ async def test_the_recovery_timer_writes_what_a_dead_process_left(edge):
     left = record(status=RequestStatus.SUCCESS)
     dead.finished(left)
     dead.die()
-    timer = body_of(timers.recover_records)
+    timer = timers.entry(timers.recover_records)
     await timer(timer=func.timer.TimerRequest(past_due=True))
     await timer(timer=func.timer.TimerRequest(past_due=False))
     assert list(edge.store.by_id) == [left.id]
@@ -69,7 +69,7 @@ async def test_a_timer_that_fails_says_so_to_the_host(edge, name):
     dead.finished(record())
     dead.die()
     with pytest.raises(DependencyUnavailable):
-        await body_of(getattr(timers, name))(timer=func.timer.TimerRequest())
+        await timers.entry(getattr(timers, name))(timer=func.timer.TimerRequest())
     (span,) = edge.telemetry.requests
     assert (span.name, span.error_code) == (name, "dependency_unavailable")
 

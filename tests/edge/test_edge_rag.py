@@ -244,7 +244,7 @@ async def test_the_timer_finds_what_was_lost(edge):
     await sent(edge, TEXT)
     edge.world.queue.waiting.clear()
     edge.world.clock.advance(1000)
-    await body_of(timers.requeue_documents)(timer=func.timer.TimerRequest())
+    await timers.entry(timers.requeue_documents)(timer=func.timer.TimerRequest())
     assert len(edge.world.queue.waiting) == 1
 
 
