@@ -4,6 +4,7 @@ Only `TransportMixin`, `LocalFileStorage` and `Options` are used. `AzureExporter
 which reports to a host of the vendor's and asks the instance metadata service where it runs; here neither is imported.
 """
 
+import os
 import time
 
 from shared.telemetry.opencensus_azure import (
@@ -15,6 +16,7 @@ from shared.telemetry.opencensus_azure import (
     validate_instrumentation_key,
 )
 
+_VARIABLE = "APPLICATIONINSIGHTS_CONNECTION_STRING"
 _MAX_BACKOFF_S = 60.0
 _STORED_BATCHES_PER_PASS = 20
 
@@ -43,6 +45,9 @@ class Ingestion(TransportMixin):  # type: ignore[misc]  # opencensus ships no ty
         retry_interval_s: float = 60.0,
         first_backoff_s: float = 1.0,
     ) -> None:
+        # The library reads the variable by itself, whatever it is given, and takes no semicolon at its end.
+        if _VARIABLE in os.environ:
+            os.environ[_VARIABLE] = os.environ[_VARIABLE].strip().rstrip(";")
         self.options = Options(connection_string=connection_string.strip().rstrip(";"), storage_path=storage_path)
         validate_instrumentation_key(self.options.instrumentation_key)
         # The portal's connection strings end their endpoint with the slash that the transport adds again.

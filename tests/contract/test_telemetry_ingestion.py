@@ -10,6 +10,7 @@ import pytest
 
 from shared.domain.errors import ProviderUnavailable
 from shared.telemetry import build_telemetry
+from shared.telemetry.ingestion import Ingestion
 from tests.contract.telemetry_endpoint import CANARY, KEY, endpoint, eventually, make
 
 __all__ = ["endpoint", "make"]  # pytest finds fixtures by their names in the module
@@ -227,3 +228,9 @@ async def test_build_telemetry_sends(endpoint, tmp_path):
     telemetry.log(logging.CRITICAL, "started")
     await telemetry.aclose()
     assert [(data["message"], data["severityLevel"]) for data in endpoint.of("Message")] == [("started", 4)]
+
+
+def test_a_semicolon_at_the_end_of_the_variable_does_no_harm(monkeypatch, tmp_path):
+    text = "InstrumentationKey=11111111-2222-3333-4444-555555555555;IngestionEndpoint=http://127.0.0.1:9/;"
+    monkeypatch.setenv("APPLICATIONINSIGHTS_CONNECTION_STRING", f" {text} ")
+    assert Ingestion(text, storage_path=str(tmp_path)).options.endpoint == "http://127.0.0.1:9"

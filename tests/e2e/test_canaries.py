@@ -9,9 +9,14 @@ import redis
 import requests
 from psycopg import sql
 
+from infra.local.application import FunctionApp
+from infra.local.environment import free_ports
+from infra.local.stack import wait_serving
+from tests.contract.telemetry_endpoint import Endpoint
 from tests.e2e.ledger_row import row_of
 
 TIMEOUT_S = 30
+READY_S = 60
 
 
 def canary(kind):
@@ -125,3 +130,28 @@ def test_no_canary_is_found_in_any_sink(stack, servers):
     assert searched > 10_000
     assert seen, "what is meant to be kept is found, so the sinks are where they are looked for"
     assert found == []
+
+
+def test_no_canary_leaves_with_the_telemetry(stack, tmp_path):
+    endpoint = Endpoint()
+    (port,) = free_ports(1)
+    settings = {
+        **stack.settings,
+        "APPLICATIONINSIGHTS_CONNECTION_STRING": endpoint.connection_string,
+        "ROUTER_JOURNAL_DIR": str(tmp_path / "journal"),
+    }
+    app = FunctionApp(tmp_path / "app", tmp_path, port, settings)
+    app.start()
+    try:
+        assert wait_serving(port, READY_S)[0], app.log_tail(40)
+        canaries = planted()
+        for _, text in canaries.values():
+            ask(f"{app.base_url}/api/v1", text)
+    finally:
+        app.stop()  # what is buffered is sent first
+        endpoint.close()
+    sent = json.dumps(endpoint.accepted).encode()
+    assert len(endpoint.of("Request")) > len(canaries)
+    assert endpoint.of("RemoteDependency")
+    assert endpoint.of("Metric")
+    assert [name for name, (value, _) in canaries.items() if value.encode() in sent] == []
