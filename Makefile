@@ -74,6 +74,10 @@ eval-routing: setup-python ## measure routing quality on labelled sets: make eva
 eval-documents: setup-python ## parse a folder of documents as its manifest says: make eval-documents DATA=path/to/rag
 	@$(RUN) tests.evals.rag_fixtures $(DATA)
 
+.PHONY: eval-rag
+eval-rag: setup-python ## measure retrieval on labelled sets: make eval-rag DATA=path/to/rag [EVAL_FLAGS="--sets scifact"]
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests.evals.rag_quality $(if $(DATA),--data $(DATA)) $(EVAL_FLAGS)
+
 .PHONY: lock
 lock: python ## compile requirements*.in to requirements*.txt with hashes (UPGRADE=--upgrade for the newest)
 	@test -x .local/lock/bin/uv || { $(PYTHON) -m venv .local/lock && .local/lock/bin/pip install --quiet uv; }

@@ -37,6 +37,7 @@ BUDGETS_TOKENS = (1_000, 2_000)
 COVERAGE_AIM, MACRO_AIM, ENOUGH = 0.95, 0.92, 0.95
 NDCG_AIMS = {"scifact": 0.727, "nfcorpus": 0.354}
 REFUSED_AIM, LOST_AIM = 0.95, 0.05
+FIELDS = {"scifact": "medicine", "nfcorpus": "medicine"}
 _OFF_TOPIC = 200
 _TENANT = "eval"
 _PASSAGES = 40
@@ -160,7 +161,7 @@ async def _abstentions(
     world: World, labelled: LabelledSet, sets: Sequence[LabelledSet], limit: int | None, report: Report
 ) -> None:
     """Prints how many questions of other sets are refused, and how many of the set's own are lost."""
-    others = [other for other in sets if other.name.partition("_")[0] != labelled.name.partition("_")[0]]
+    others = [other for other in sets if _field(other.name) != _field(labelled.name)]
     if not others:
         return
     calibration = await world.retrieval.calibrate(_TENANT, labelled.name)
@@ -181,6 +182,11 @@ async def _abstentions(
         f"off-topic questions, loses {told(shares[1])} of {len(shares[1])} answerable ones",
         flush=True,
     )
+
+
+def _field(name: str) -> str:
+    """What a set is about, or its name: questions of the same field are not off topic."""
+    return FIELDS.get(name, name.partition("_")[0])
 
 
 def _judge(report: Report) -> None:

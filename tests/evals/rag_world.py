@@ -157,10 +157,18 @@ class World:
         await self.pool.aclose()
 
 
+class LargePostgres(Postgres):
+    """With as much memory as a server in production has for a collection of this size."""
+
+    def command(self) -> Sequence[str]:
+        """The server's command line."""
+        return [*super().command(), "-c", "shared_buffers=1GB"]
+
+
 @contextlib.contextmanager
 def database(folder: Path) -> Iterator[str]:
     """A PostgreSQL of the eval's own, empty but for the tables."""
-    server = Postgres(folder / "postgres", folder / "logs", Ports.free().postgres, durable=False)
+    server = LargePostgres(folder / "postgres", folder / "logs", Ports.free().postgres, durable=False)
     server.start()
     try:
         migrate(server.dsn)

@@ -141,7 +141,9 @@ class PostgresDocumentStore:
         """
         if not shas:
             return {}
-        async with self._transactions.writing(tenant_id, timeout_s=self._deadline_s) as connection:
+        async with self._transactions.reading(tenant_id, timeout_s=self._deadline_s) as connection:
+            if connection is None:
+                return {}
             number = await (await connection.sql.execute(rows.MODEL, (model,))).fetchone()
             if number is None:
                 return {}

@@ -226,8 +226,8 @@ async def _lexical(connection: Connection, ground: _Ground) -> dict[int, float]:
         return {}
     if ground.is_some and ground.reach * words < ground.postings:
         return await _hits(connection, statements.BY_WORDS_OF_SOME, ground)
-    # As many as hold enough that are visible, if these are spread evenly, and twice that.
-    looked_at = max(values["looked_at"], 2 * values["candidates"] * ground.chunks // ground.reach)
+    # As many as hold enough that are visible, if these are spread evenly, and four times that.
+    looked_at = max(values["looked_at"], 4 * values["candidates"] * ground.chunks // ground.reach)
     found = await _hits(connection, statements.BY_WORDS, replace(ground, values=values | {"looked_at": looked_at}))
     is_all = not values["common"] and looked_at >= ground.postings
     if is_all or len(found) >= min(values["candidates"], ground.reach):
