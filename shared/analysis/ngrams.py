@@ -49,7 +49,7 @@ def text_vector(text: str) -> Sparse:
     weights = _near_an_end(np.concatenate([places for _, places in hashed]), len(window))
     buckets = hashes >> _BUCKET_SHIFT
     found = np.bincount(buckets, np.where(hashes & _SIGN_BIT, -weights, weights), BUCKETS)
-    used = np.flatnonzero(found)
+    used = np.flatnonzero(found != 0)  # of booleans: ten times as fast as of floats
     found = found[used]
     damped = np.sign(found) * np.sqrt(np.minimum(np.abs(found), 1))
     length = float(np.sqrt(damped @ damped))
