@@ -267,7 +267,7 @@ async def test_the_timer_brings_rollups_up_to_date(edge):
             assert self.steps < 0
 
     edge.container.insight.rollups._store = due = Due()
-    await timers.roll_up._function.get_user_function()(timer=func.timer.TimerRequest())
+    await timers.entry(timers.roll_up)(timer=func.timer.TimerRequest())
     assert due.steps < 0
     assert [(span.name, span.success) for span in edge.telemetry.requests] == [("roll_up", True)]
 

@@ -254,5 +254,5 @@ async def test_the_reconciling_timer_mends_what_differs_from_the_ledger(build_ed
     ((account, balance),) = purse.balances.items()
     await edge.money.mend(TENANT, account, 999_999, generation=purse.generation, version=balance.version)
     assert (await edge.post("chat/completions", CHAT)).status == 402
-    await timers.reconcile_budgets._function.get_user_function()(timer=TimerRequest())
+    await timers.entry(timers.reconcile_budgets)(timer=TimerRequest())
     assert (await edge.post("chat/completions", CHAT)).status == 200
