@@ -1,4 +1,4 @@
-"""What reading a text for sensitive content and attacks costs, in microseconds. `python tests/bench/security_cost.py`."""
+"""What reading a text for sensitive content and attacks costs, in microseconds. `python -m tests.bench.security_cost`."""
 
 import timeit
 from collections.abc import Callable
