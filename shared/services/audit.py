@@ -6,7 +6,6 @@ times must not fill the trail.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from shared.domain.audit import (
 from shared.domain.errors import DependencyUnavailable
 from shared.domain.tombstones import tombstone_of
 from shared.ports import AuditStore, Clock, Telemetry
+from shared.services.background import BackgroundWork
 
 _BATCH = 90
 """Rows and head fit one transaction of Azure Tables, which takes 100."""
@@ -65,7 +65,7 @@ class AuditVerification:
         return not self.faults
 
 
-class AuditTrail:
+class AuditTrail(BackgroundWork):
     """Writes to one chain of its own.
 
     Args:
@@ -76,14 +76,12 @@ class AuditTrail:
     """
 
     def __init__(self, store: AuditStore, clock: Clock, telemetry: Telemetry, *, writer: str) -> None:
+        super().__init__("audit-writer")
         self._store = store
         self._clock = clock
         self._telemetry = telemetry
         self._writer = writer
         self._waiting: list[_Waiting] = []
-        self._wake = asyncio.Event()
-        self._closing = False
-        self._task: asyncio.Task[None] | None = None
         self._head: AuditHead | None = None
         self._minute = -1
         self._noted = 0
@@ -152,19 +150,11 @@ class AuditTrail:
                 hash=self._head.hash.hex(),
             )
 
-    async def aclose(self) -> None:
-        """Write what waits, if the store takes it now, then stop."""
-        self._closing = True
-        self._wake.set()
-        if self._task is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
     def _put(self, waiting: _Waiting) -> None:
         self._waiting.append(waiting)
         self._wake.set()
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="audit-writer")
+            self.start()
 
     async def _run(self) -> None:
         while self._waiting or not self._closing:

@@ -9,6 +9,7 @@ from shared.domain.errors import DependencyUnavailable
 from shared.domain.pricing import to_micro_usd
 from shared.domain.records import RequestRecord
 from shared.ports import BudgetStore, Telemetry
+from shared.services.background import BackgroundWork
 
 _RETRY_S = 0.5
 _MOST_A_BATCH = 200
@@ -16,7 +17,7 @@ _MOST_WAITING = 50_000
 """Bookings kept while the store is away; what is dropped beyond that, the reconciler finds in the ledger."""
 
 
-class Bookkeeper:
+class Bookkeeper(BackgroundWork):
     """Books behind the response.
 
     A lease ends when the ledger has its record, not before: so settled money is always the ledger's, and whatever dies
@@ -30,6 +31,7 @@ class Bookkeeper:
     """
 
     def __init__(self, store: BudgetStore, telemetry: Telemetry, *, beat_s: float = 0.5) -> None:
+        super().__init__("bookkeeper")
         self._store = store
         self._telemetry = telemetry
         self._beat_s = beat_s
@@ -38,21 +40,6 @@ class Bookkeeper:
         self._costs: dict[str, dict[str, int]] = {}
         self._amounts: dict[str, dict[str, int]] = {}
         self._unreported: set[str] = set()
-        self._wake = asyncio.Event()
-        self._closing = False
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin in the background."""
-        self._task = asyncio.create_task(self._run(), name="bookkeeper")
-
-    async def aclose(self) -> None:
-        """Book what is pending, then stop; what cannot be booked is the reconciler's."""
-        self._closing = True
-        self._wake.set()
-        if self._task is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
 
     def holds(self, tenant_id: str, lease: Lease) -> None:
         """A lease was given, or grew."""

@@ -1,7 +1,5 @@
 """Rate limits: one ticket for each request, one round trip for all of its meters, nothing charged when one refuses."""
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +19,7 @@ from shared.domain.limits import (
 from shared.domain.policy import Policy
 from shared.domain.scopes import Per, Subject
 from shared.ports import Clock, LimitStore, Telemetry
+from shared.services.background import BackgroundWork
 
 _LEASE_GRACE_S = 10.0
 """A slot outlives its request's deadline by so much: by then a living worker has freed it."""
@@ -45,7 +44,7 @@ class Standing:
     reset_s: float
 
 
-class Limits:
+class Limits(BackgroundWork):
     """Admits requests.
 
     Args:
@@ -56,6 +55,7 @@ class Limits:
     """
 
     def __init__(self, store: LimitStore, policy: Callable[[], Policy], clock: Clock, telemetry: Telemetry) -> None:
+        super().__init__("limit-settler")
         self._store = store
         self._policy = policy
         self._clock = clock
@@ -63,21 +63,6 @@ class Limits:
         self._local = Meters()
         self._noted: dict[str, tuple[float, Meter]] = {}
         self._ended: list[Ended] = []
-        self._wake = asyncio.Event()
-        self._closing = False
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin settling in the background."""
-        self._task = asyncio.create_task(self._run(), name="limit-settler")
-
-    async def aclose(self) -> None:
-        """Settle what is pending, then stop."""
-        self._closing = True
-        self._wake.set()
-        if self._task is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
 
     def ticket(self, principal: Principal, endpoint: EndpointClass, request_id: str) -> "Ticket":
         """A ticket that is not admitted yet."""

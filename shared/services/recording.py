@@ -6,7 +6,6 @@ journal and in memory, and is tried again. After a crash the next process recove
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from shared.domain.errors import DependencyUnavailable
 from shared.domain.records import RequestRecord
 from shared.domain.security_events import events_of
 from shared.ports import RecordJournal, RecordSpill, RecordStore, SecurityEvents, Telemetry
+from shared.services.background import BackgroundWork
 from shared.services.bookkeeping import Bookkeeper
 
 _BATCH = 200
@@ -27,7 +27,7 @@ _LEDGER_BACK_OFF_S = 5.0
 """After a failed insert the spill is used directly for this long, so that a dead ledger costs no waiting."""
 
 
-class RecordWriter:
+class RecordWriter(BackgroundWork):
     """Writes request records behind the response.
 
     Args:
@@ -48,6 +48,7 @@ class RecordWriter:
         books: Bookkeeper | None = None,
         events: SecurityEvents | None = None,
     ) -> None:
+        super().__init__("record-writer")
         self._store = store
         self._books = books
         self._events = events
@@ -55,14 +56,7 @@ class RecordWriter:
         self._journal = journal
         self._telemetry = telemetry
         self._pending: deque[RequestRecord] = deque()
-        self._wake = asyncio.Event()
-        self._closing = False
-        self._task: asyncio.Task[None] | None = None
         self._spill_until = 0.0
-
-    def start(self) -> None:
-        """Begin writing in the background."""
-        self._task = asyncio.create_task(self._run(), name="record-writer")
 
     def opened(self, record: RequestRecord) -> None:
         """Note an admitted request.
@@ -112,14 +106,6 @@ class RecordWriter:
         if self._books is not None:
             self._books.stored(records)
         return inserted
-
-    async def aclose(self) -> None:
-        """Write what is pending, then stop. What cannot be written stays in the journal."""
-        self._closing = True
-        self._wake.set()
-        if self._task is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
 
     async def _run(self) -> None:
         while self._pending or not self._closing:
