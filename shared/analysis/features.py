@@ -38,7 +38,7 @@ def analyse(
         findings: what `shared.analysis.inspection.inspect` found in it; None: it is looked for here.
     """
     sample = _ends(_all_prose(request), SAMPLE_CHARS)
-    instruction = _instruction(request)
+    instruction = _ends(request.last_user_text(), _INSTRUCTION_CHARS)
     wording = wording_of(instruction)
     shape = shape_of(sample)
     used_tools = any(isinstance(p, ToolCallPart | ToolResultPart) for m in request.messages for p in m.parts)
@@ -99,14 +99,6 @@ def _all_prose(request: ChatRequest) -> str:
     """What people wrote: the user's turns, or all turns when the user wrote nothing. The system text sets no topic."""
     spoken = [message.text() for message in request.messages if message.role is Role.USER]
     return "\n".join(filter(None, spoken)) or "\n".join(message.text() for message in request.messages)
-
-
-def _instruction(request: ChatRequest) -> str:
-    """The last thing the user wrote, or its two ends."""
-    for message in reversed(request.messages):
-        if message.role is Role.USER and (text := message.text().strip()):
-            return _ends(text, _INSTRUCTION_CHARS)
-    return ""
 
 
 def _ends(text: str, limit: int) -> str:

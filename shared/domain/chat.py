@@ -179,6 +179,11 @@ class ChatRequest:
     max_output_tokens: int | None = None
     reasoning_effort: ReasoningEffort | None = None
 
+    def last_user_text(self) -> str:
+        """The text of the user's last turn that has any, without white space around it; empty where there is none."""
+        spoken = (m.text().strip() for m in reversed(self.messages) if m.role is Role.USER)
+        return next(filter(None, spoken), "")
+
     def media(self) -> tuple[MediaPart, ...]:
         """Every attachment of every turn, in order."""
         return tuple(p for m in self.messages for p in m.parts if isinstance(p, MediaPart))

@@ -10,7 +10,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.domain.chat import ChatRequest, Modality, Role, TextPart, ThinkingPart, ToolCallPart, ToolResultPart
+from shared.domain.chat import ChatRequest, Modality, TextPart, ThinkingPart, ToolCallPart, ToolResultPart
 from shared.domain.features import Category, RequestFeatures
 from shared.domain.forecasts import FORECAST_SCALE, QualityForecast
 from shared.domain.models import ModelProfile, QualityPrior, Registry
@@ -44,7 +44,7 @@ class QualityForecaster:
         if compiled is None or compiled.registry is not registry:
             # Two threads may both do this after a change of the registry: the same twice, and the later one stays.
             compiled = self._compiled = _Compiled(self._model, registry)
-        text = _last_turn(request)
+        text = request.last_user_text()  # what the training prompts are
         if not text or features.needs_tools or features.modalities != _TEXT_ONLY:
             return compiled.by_prior(features.category)
         predicted = self._model.predict(self._model.embed(text), compiled.abilities(features.category))
@@ -92,14 +92,6 @@ class _Compiled:
 
 def _prior(profile: ModelProfile, category: Category) -> QualityPrior:
     return profile.quality.get(category.value) or profile.quality[OVERALL]
-
-
-def _last_turn(request: ChatRequest) -> str:
-    """The text of the user's last turn that has any: what the training prompts are."""
-    for message in reversed(request.messages):
-        if message.role is Role.USER and (text := message.text().strip()):
-            return text
-    return ""
 
 
 def _length(request: ChatRequest) -> int:
