@@ -145,7 +145,9 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
     audit = AuditTrail(trails, clock, telemetry, writer=ids.request_id())
     closing.push_async_callback(audit.aclose)
     tokens, tenant_tokens = build_session_tokens(settings, entra, clock, closing), build_entra_tokens(settings, clock)
-    sessions = build_sessions(settings, tokens, tenant_tokens, families, RedisLoginGuard(redis), clock, telemetry)
+    sessions = build_sessions(
+        settings, tokens, tenant_tokens, families, RedisLoginGuard(redis, clock), clock, telemetry
+    )
     health.start()
     closing.push_async_callback(health.aclose)
     records.start()

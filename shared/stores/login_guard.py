@@ -1,11 +1,15 @@
 """Failed sign-ins, counted in Redis for all workers; while Redis is away each worker counts its own."""
 
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+
+from shared.domain.errors import DependencyUnavailable
+from shared.ports import Clock
+from shared.stores.redis_scripts import RedisScripts
 
 _FREE_FAILURES = {"client": 50, "address": 20}
 """Failures without consequence, by the kind of key. The most particular key, application and address together, has
@@ -16,6 +20,7 @@ _LONGEST_LOCK_S = 900.0
 _FORGET_S = 3600
 _PREFIX = "login:"
 _MOST_LOCAL = 10_000
+_BACK_OFF_S = 0.5
 
 # Each failure counts and, beyond the free ones, locks for twice as long as the one before.
 _FAILED = """
@@ -47,20 +52,21 @@ class RedisLoginGuard:
 
     Args:
         redis: from `connect_redis`.
+        clock: measures the pause after a failure.
+        timeout_s: most that a sign-in waits for it.
     """
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, clock: Clock, *, timeout_s: float = 0.25) -> None:
         self._redis = redis
-        self._failed = redis.register_script(_FAILED)
-        self._locked = redis.register_script(_LOCKED)
+        self._scripts = RedisScripts(redis, clock, timeout_s=timeout_s, back_off_s=_BACK_OFF_S)
         self._local = MemoryLoginGuard()
 
     async def locked_s(self, keys: Sequence[str]) -> float:
         """Seconds until a sign-in may be tried again."""
         here = await self._local.locked_s(keys)
         try:
-            there_ms = await self._locked(keys=_named(keys))
-        except (RedisError, OSError, TimeoutError):
+            there_ms = await self._scripts.run(_LOCKED, _named(keys), ())
+        except DependencyUnavailable:
             return here
         return max(here, float(there_ms) / 1000.0)
 
@@ -68,17 +74,15 @@ class RedisLoginGuard:
         """Note a failure."""
         try:
             free = [free_failures(key) for key in keys]
-            await self._failed(keys=_named(keys), args=[_FIRST_LOCK_S, _LONGEST_LOCK_S, *free])
-        except (RedisError, OSError, TimeoutError):
+            await self._scripts.run(_FAILED, _named(keys), (str(_FIRST_LOCK_S), str(_LONGEST_LOCK_S), *free))
+        except DependencyUnavailable:
             await self._local.failed(keys)
 
     async def succeeded(self, keys: Sequence[str]) -> None:
         """Forget the failures of the first key."""
         await self._local.succeeded(keys)
-        try:
-            await self._redis.delete(*_named(keys[:1]))
-        except (RedisError, OSError, TimeoutError):
-            return
+        with contextlib.suppress(DependencyUnavailable):
+            await self._scripts.call(self._redis.delete(*_named(keys[:1])))
 
 
 class MemoryLoginGuard:

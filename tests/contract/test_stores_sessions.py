@@ -14,6 +14,7 @@ from shared.domain.sessions import SessionFamily
 from shared.stores.login_guard import MemoryLoginGuard, RedisLoginGuard
 from shared.stores.redis import connect_redis
 from shared.stores.session_families import MemorySessionFamilies, TableSessionFamilies
+from shared.stores.system import SystemClock
 from shared.stores.tables import open_table
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -112,7 +113,7 @@ async def guard(request):
         yield MemoryLoginGuard()
         return
     redis = connect_redis(request.getfixturevalue("redis_url"))
-    yield RedisLoginGuard(redis)
+    yield RedisLoginGuard(redis, SystemClock())
     await redis.aclose()
 
 
@@ -155,16 +156,16 @@ async def test_failures_count_for_all_workers(redis_url):
     one, other = connect_redis(redis_url), connect_redis(redis_url)
     mine = keys()
     for _ in range(3):
-        await RedisLoginGuard(one).failed(mine)
-        await RedisLoginGuard(other).failed(mine)
-    assert await RedisLoginGuard(other).locked_s(mine) > 0
+        await RedisLoginGuard(one, SystemClock()).failed(mine)
+        await RedisLoginGuard(other, SystemClock()).failed(mine)
+    assert await RedisLoginGuard(other, SystemClock()).locked_s(mine) > 0
     await one.aclose()
     await other.aclose()
 
 
 async def test_while_redis_is_away_a_worker_counts_its_own(redis_server, redis_url):
     redis = connect_redis(redis_url, timeout_s=0.05)
-    guard, mine = RedisLoginGuard(redis), keys()
+    guard, mine = RedisLoginGuard(redis, SystemClock()), keys()
     redis_server.freeze()
     try:
         for _ in range(6):
