@@ -3,10 +3,11 @@
 from typing import Any
 from uuid import UUID
 
-from shared.domain.errors import InvalidRequest, NotFound
+from shared.domain.errors import NotFound
 from shared.domain.feedback import Feedback, FeedbackState
 from shared.domain.privacy import DataSubject, ErasedStep, ErasureOrder, SubjectKind
 from shared.ports import ExportPage
+from shared.stores.postgres.offsets import following, offset_of
 from shared.stores.postgres.pool import PostgresPool
 
 # The record is found by its key. With a record of another service nothing is written.
@@ -121,9 +122,7 @@ class PostgresFeedbackOfPersons:
             DependencyUnavailable: no answer in time.
             InvalidRequest: the cursor is none of this store's.
         """
-        if cursor and not (cursor.isascii() and cursor.isdecimal()):
-            raise InvalidRequest("cursor: not one that this endpoint gave", param="cursor")
-        offset = int(cursor or 0)
+        offset = offset_of(cursor)
         values = {
             "tenant_id": subject.tenant_id,
             "value": subject.value,
@@ -133,8 +132,7 @@ class PostgresFeedbackOfPersons:
         }
         async with self._pool.connection(timeout_s=self._deadline_s) as connection:
             rows = await (await connection.execute(_EXPORT[subject.kind], values)).fetchall()
-        following = None if len(rows) < limit else str(offset + limit)
-        return ExportPage([{"feedback": row[0]} for row in rows], following)
+        return ExportPage([{"feedback": row[0]} for row in rows], following(rows, offset=offset, limit=limit))
 
     async def erase(self, order: ErasureOrder, subject: DataSubject, cursor: str) -> ErasedStep:
         """Take the subject and all words out of feedback; the rating stays.

@@ -17,6 +17,7 @@ from shared.domain.receipts import ReceiptRow, erased_row
 from shared.domain.scopes import key_part
 from shared.domain.tombstones import Tombstone, tombstone_of
 from shared.ports import Clock, ExportPage
+from shared.stores.postgres.offsets import following, offset_of
 from shared.stores.postgres.pool import Connection, PostgresPool
 
 _DAY = timedelta(days=1)
@@ -189,9 +190,7 @@ class PostgresEventsOfPersons:
             DependencyUnavailable: no answer in time.
             InvalidRequest: the cursor is none of this store's.
         """
-        if cursor and not (cursor.isascii() and cursor.isdecimal()):
-            raise InvalidRequest("cursor: not one that this endpoint gave", param="cursor")
-        offset = int(cursor or 0)
+        offset = offset_of(cursor)
         of_principal = _ONLY_PRINCIPALS[subject.kind]
         statement = f"""
             SELECT row FROM (
@@ -209,8 +208,7 @@ class PostgresEventsOfPersons:
         async with self._pool.connection(timeout_s=self._deadline_s) as connection:
             cursor_ = connection.cursor(row_factory=dict_row)
             rows = await (await cursor_.execute(statement, values)).fetchall()
-        following = None if len(rows) < limit else str(offset + limit)
-        return ExportPage([{"event": row["row"]} for row in rows], following)
+        return ExportPage([{"event": row["row"]} for row in rows], following(rows, offset=offset, limit=limit))
 
     async def erase(self, order: ErasureOrder, subject: DataSubject, cursor: str) -> ErasedStep:
         """Events and findings get the pseudonym, sightings and usage go; all in one transaction.
