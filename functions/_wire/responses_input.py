@@ -3,14 +3,13 @@
 import base64
 import binascii
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 
 from functions._wire import responses_body as wire
 from functions._wire.chat import RouterOptions
+from functions._wire.content import only_text, parts_of, tools_of
 from functions._wire.media import audio_of, file_of, media_at
 from functions._wire.to_domain import effort_of, require_few_parts, signatures_of
 from shared.domain.chat import (
@@ -24,7 +23,6 @@ from shared.domain.chat import (
     Sampling,
     TextPart,
     ThinkingPart,
-    Tool,
     ToolCallPart,
     ToolChoice,
     ToolMode,
@@ -119,7 +117,7 @@ def responses_request(body: wire.ResponsesBody) -> ResponsesRequest:
     request = ChatRequest(
         messages=tuple(talk.messages),
         system="\n\n".join(part for part in systems if part),
-        tools=_tools(body.tools or ()),
+        tools=tools_of(body.tools or ()),
         tool_choice=_tool_choice(body),
         parallel_tool_calls=body.parallel_tool_calls,
         response_format=_response_format(None if body.text is None else body.text.format),
@@ -185,9 +183,9 @@ def _add_item(
 def _add_message(item: wire.InputMessage, index: int, talk: _Conversation, systems: list[str]) -> None:
     where = f"input[{index}]"
     if item.role in {"system", "developer"}:
-        systems.append(_only_text(item.content, where))
+        systems.append(only_text(parts_of(item.content, where, _part), where))
         return
-    parts = _parts(item.content, where)
+    parts = parts_of(item.content, where, _part)
     if item.role == "assistant":
         for part in parts:
             talk.speak(part, index)
@@ -195,12 +193,6 @@ def _add_message(item: wire.InputMessage, index: int, talk: _Conversation, syste
         talk.add(Role.USER, parts, index)
     else:
         raise InvalidRequest(f"{where}.content: must not be empty", param=f"{where}.content")
-
-
-def _parts(content: str | Sequence[wire.InputPart], where: str) -> tuple[Part, ...]:
-    if isinstance(content, str):
-        return (TextPart(content),) if content else ()
-    return tuple(_part(part, f"{where}.content[{place}]") for place, part in enumerate(content))
 
 
 def _part(part: wire.InputPart, where: str) -> Part:
@@ -221,29 +213,6 @@ def _part(part: wire.InputPart, where: str) -> Part:
             if part.file_data is None and part.file_url is not None:
                 return media_at(part.file_url, None, f"{where}.file_url", filename=part.filename)
             return file_of(part.file_data, part.filename, where)
-
-
-def _only_text(content: str | Sequence[wire.InputPart], where: str) -> str:
-    texts = []
-    for place, part in enumerate(_parts(content, where)):
-        if not isinstance(part, TextPart):
-            param = f"{where}.content[{place}]"
-            raise InvalidRequest(f"{param}: only text is possible in this message", param=param)
-        texts.append(part.text)
-    return "\n".join(texts)
-
-
-def _tools(definitions: Sequence[wire.FunctionTool]) -> tuple[Tool, ...]:
-    names: set[str] = set()
-    for index, tool in enumerate(definitions):
-        if tool.name in names:
-            raise InvalidRequest(f"tools[{index}].name: another tool has this name", param=f"tools[{index}].name")
-        names.add(tool.name)
-    empty: dict[str, Any] = {"type": "object", "properties": {}}
-    return tuple(
-        Tool(tool.name, tool.description or "", tool.parameters or empty, strict=bool(tool.strict))
-        for tool in definitions
-    )
 
 
 def _tool_choice(body: wire.ResponsesBody) -> ToolChoice:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from functions._wire import chat as wire
+from functions._wire.content import only_text, parts_of, tools_of
 from functions._wire.media import audio_of, file_of, media_at
 from shared.domain.chat import (
     ChatRequest,
@@ -18,7 +19,6 @@ from shared.domain.chat import (
     Sampling,
     TextPart,
     ThinkingPart,
-    Tool,
     ToolCallPart,
     ToolChoice,
     ToolMode,
@@ -45,7 +45,7 @@ def chat_request(body: wire.GenerationBody, *, prompt: str | None = None, system
     for index, message in enumerate(body.messages):
         where = f"messages[{index}]"
         if message.role in {"system", "developer"}:
-            systems.append(_only_text(message.content, where))
+            systems.append(only_text(parts_of(message.content, where, _part), where))
         else:
             messages.append(_message(message, where, call_names))
     if prompt is not None:
@@ -58,7 +58,7 @@ def chat_request(body: wire.GenerationBody, *, prompt: str | None = None, system
     return ChatRequest(
         messages=tuple(messages),
         system="\n\n".join(part for part in systems if part),
-        tools=_tools(body.tools or ()),
+        tools=tools_of((tool.function for tool in body.tools or ()), ".function"),
         tool_choice=_tool_choice(body),
         parallel_tool_calls=body.parallel_tool_calls,
         response_format=_response_format(body.response_format),
@@ -121,7 +121,7 @@ def _message(message: wire.ChatMessage, where: str, call_names: dict[str, str]) 
     if message.role == "tool":
         return Message(Role.TOOL, (_tool_result(message, where, call_names),))
     if message.role == "user":
-        parts = _parts(message.content, where)
+        parts = parts_of(message.content, where, _part)
         if not parts:
             raise InvalidRequest(f"{where}.content: must not be empty", param=f"{where}.content")
         return Message(Role.USER, parts)
@@ -131,7 +131,7 @@ def _message(message: wire.ChatMessage, where: str, call_names: dict[str, str]) 
     ]
     calls = [_tool_call(call) for call in message.tool_calls or ()]
     call_names.update((call.id, call.name) for call in calls)
-    parts = (*thinking, *_parts(message.content, where), *calls)
+    parts = (*thinking, *parts_of(message.content, where, _part), *calls)
     if message.refusal:
         parts = (*parts, TextPart(message.refusal))
     if not parts:
@@ -163,24 +163,7 @@ def _tool_result(message: wire.ChatMessage, where: str, call_names: Mapping[str,
     name = call_names.get(message.tool_call_id)
     if name is None:
         raise InvalidRequest(f"{param}: no earlier assistant message made this tool call", param=param)
-    return ToolResultPart(message.tool_call_id, name, _only_text(message.content, where))
-
-
-def _only_text(content: str | Sequence[wire.ContentPart] | None, where: str) -> str:
-    parts = _parts(content, where)
-    for index, part in enumerate(parts):
-        if not isinstance(part, TextPart):
-            param = f"{where}.content[{index}]"
-            raise InvalidRequest(f"{param}: only text is possible in this message", param=param)
-    return "\n".join(part.text for part in parts if isinstance(part, TextPart))
-
-
-def _parts(content: str | Sequence[wire.ContentPart] | None, where: str) -> tuple[Part, ...]:
-    if content is None:
-        return ()
-    if isinstance(content, str):
-        return (TextPart(content),) if content else ()
-    return tuple(_part(part, f"{where}.content[{index}]") for index, part in enumerate(content))
+    return ToolResultPart(message.tool_call_id, name, only_text(parts_of(message.content, where, _part), where))
 
 
 def _part(part: wire.ContentPart, where: str) -> Part:
@@ -197,18 +180,6 @@ def _part(part: wire.ContentPart, where: str) -> Part:
             return audio_of(part.input_audio.data, part.input_audio.format, f"{where}.input_audio.data")
         case wire.FileContent():
             return file_of(part.file.file_data, part.file.filename, f"{where}.file")
-
-
-def _tools(definitions: Sequence[wire.ToolDefinition]) -> tuple[Tool, ...]:
-    tools: list[Tool] = []
-    for index, definition in enumerate(definitions):
-        function = definition.function
-        if any(tool.name == function.name for tool in tools):
-            param = f"tools[{index}].function.name"
-            raise InvalidRequest(f"{param}: another tool has this name", param=param)
-        schema = function.parameters or {"type": "object", "properties": {}}
-        tools.append(Tool(function.name, function.description or "", schema, strict=bool(function.strict)))
-    return tuple(tools)
 
 
 def _tool_choice(body: wire.GenerationBody) -> ToolChoice:
