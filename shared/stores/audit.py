@@ -1,6 +1,5 @@
 """The audit trail in Azure Tables: a partition per chain, a row per event, and the chain's head beside them."""
 
-import asyncio
 import contextlib
 import heapq
 from collections import defaultdict
@@ -8,16 +7,17 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.data.tables import TableTransactionError, TransactionOperation, UpdateMode
 from azure.data.tables.aio import TableClient
 
 from shared.domain.audit import AuditEvent, AuditHead, AuditQuery, AuditRow, day_of, head_after
 from shared.domain.errors import DependencyUnavailable, InternalError
+from shared.stores.tables import answering, write_making
 
 AUDIT_TABLE = "audit"
 _HEAD = "head"
-_NOT_FOUND = 404
+_NAME = "the audit trail"
 _READ_DEADLINE_S = 60.0
 _DAY = timedelta(days=1)
 
@@ -46,9 +46,9 @@ class TableAuditStore:
         """
         operations = [(TransactionOperation.CREATE, _entity(row)) for row in rows]
         operations.append((TransactionOperation.UPSERT, _head_entity(head_after(rows[-1]))))
-        async with self._answering(self._deadline_s):
+        async with answering(_NAME, self._deadline_s):
             try:
-                await self._submit(operations)
+                await write_making(self._table, lambda: self._table.submit_transaction(operations))
             except (TableTransactionError, ResourceExistsError):
                 await self._expect(head_after(rows[-1]), after)
 
@@ -61,7 +61,7 @@ class TableAuditStore:
         until = query.until if query.before is None else min(query.until, query.before[0] + timedelta(seconds=1))
         found: list[AuditEvent] = []
         day = until
-        async with self._answering(_READ_DEADLINE_S):
+        async with answering(_NAME, _READ_DEADLINE_S):
             # Day by day backwards: rows of a day stand by writer, not by time, so a whole day is read at a time.
             while len(found) < query.limit and day_of(day) >= day_of(query.since):
                 wanted = query.limit - len(found)
@@ -82,7 +82,7 @@ class TableAuditStore:
         while day_of(day) <= day_of(until):
             rows: defaultdict[str, list[AuditRow]] = defaultdict(list)
             heads: dict[str, AuditHead] = {}
-            async with self._answering(_READ_DEADLINE_S):
+            async with answering(_NAME, _READ_DEADLINE_S):
                 async for entity in self._entities(day_of(day), day_of(day + _DAY)):
                     if entity["RowKey"] == _HEAD:
                         heads[entity["PartitionKey"]] = _head(entity)
@@ -98,7 +98,7 @@ class TableAuditStore:
         Raises:
             DependencyUnavailable: the table is away.
         """
-        async with self._answering(_READ_DEADLINE_S):
+        async with answering(_NAME, _READ_DEADLINE_S):
             return [
                 _row(e) async for e in self._entities(day_of(day), day_of(day + _DAY), tenant_id) if _is_readable(e)
             ]
@@ -109,7 +109,7 @@ class TableAuditStore:
         Raises:
             DependencyUnavailable: the table is away.
         """
-        async with self._answering(_READ_DEADLINE_S):
+        async with answering(_NAME, _READ_DEADLINE_S):
             async for entity in self._entities("0", "9999", tenant_id):
                 return datetime.fromisoformat(entity["PartitionKey"].partition("~")[0]).replace(tzinfo=UTC)
         return None
@@ -120,7 +120,7 @@ class TableAuditStore:
         Raises:
             DependencyUnavailable: some may not have been replaced; doing it again is safe.
         """
-        async with self._answering(_READ_DEADLINE_S):
+        async with answering(_NAME, _READ_DEADLINE_S):
             for row in rows:
                 await self._table.update_entity(_entity(row), UpdateMode.REPLACE)
 
@@ -130,7 +130,7 @@ class TableAuditStore:
         Raises:
             DependencyUnavailable: the table is away.
         """
-        async with self._answering(_READ_DEADLINE_S):
+        async with answering(_NAME, _READ_DEADLINE_S):
             return sum([1 async for _ in self._entities("0", day_of(instant))])
 
     async def forget_before(self, instant: datetime) -> int:
@@ -140,7 +140,7 @@ class TableAuditStore:
             DependencyUnavailable: the table is away; what was deleted stays so.
         """
         count = 0
-        async with self._answering(_READ_DEADLINE_S):
+        async with answering(_NAME, _READ_DEADLINE_S):
             async for entity in self._entities("0", day_of(instant)):
                 await self._table.delete_entity(entity)
                 count += 1
@@ -149,16 +149,6 @@ class TableAuditStore:
     async def aclose(self) -> None:
         """Close the client."""
         await self._table.close()
-
-    async def _submit(self, operations: Sequence[Any]) -> None:
-        try:
-            await self._table.submit_transaction(operations)
-        except HttpResponseError as error:
-            if error.status_code != _NOT_FOUND:
-                raise
-            with contextlib.suppress(ResourceExistsError):
-                await self._table.create_table()
-            await self._table.submit_transaction(operations)
 
     async def _expect(self, wanted: AuditHead, before: AuditHead) -> None:
         """A refused transaction: either it was done before, and only its answer was lost, or the chain is not ours."""
@@ -187,14 +177,6 @@ class TableAuditStore:
                 yield entity
         except ResourceNotFoundError:
             return  # no table yet: nothing was ever audited
-
-    @contextlib.asynccontextmanager
-    async def _answering(self, deadline_s: float) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(deadline_s):
-                yield
-        except (AzureError, TimeoutError):
-            raise DependencyUnavailable("the audit trail does not answer") from None
 
 
 class MemoryAuditStore:

@@ -1,23 +1,24 @@
 """Sessions in Azure Tables: one entity each, changed only over the version that was read (ETag)."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError, ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
+from azure.core.exceptions import ResourceModifiedError, ResourceNotFoundError
 from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
 from shared.domain.dataclass_json import from_values, to_values
 from shared.domain.errors import Conflict, DependencyUnavailable
 from shared.domain.sessions import SessionFamily
+from shared.stores.tables import answering, write_making
 
 SESSIONS_TABLE = "sessions"
+_NAME = "the session store"
 
 
 class TableSessionFamilies:
@@ -38,13 +39,8 @@ class TableSessionFamilies:
         Raises:
             DependencyUnavailable: it was not stored, as far as can be known.
         """
-        async with self._answering():
-            try:
-                await self._table.create_entity(_entity(family))
-            except ResourceNotFoundError:
-                with contextlib.suppress(ResourceExistsError):
-                    await self._table.create_table()
-                await self._table.create_entity(_entity(family))
+        async with answering(_NAME, self._deadline_s):
+            await write_making(self._table, lambda: self._table.create_entity(_entity(family)))
 
     async def get(self, session_id: str) -> tuple[SessionFamily, str] | None:
         """A session with its ETag, or None.
@@ -52,7 +48,7 @@ class TableSessionFamilies:
         Raises:
             DependencyUnavailable: the table is away, or holds what is no session.
         """
-        async with self._answering():
+        async with answering(_NAME, self._deadline_s):
             try:
                 entity = await self._table.get_entity(_partition(session_id), session_id)
             except ResourceNotFoundError:
@@ -69,7 +65,7 @@ class TableSessionFamilies:
             Conflict: another version is there now, or none.
             DependencyUnavailable: it was not stored, as far as can be known.
         """
-        async with self._answering():
+        async with answering(_NAME, self._deadline_s):
             try:
                 await self._table.update_entity(
                     _entity(family), UpdateMode.REPLACE, etag=etag, match_condition=MatchConditions.IfNotModified
@@ -84,7 +80,7 @@ class TableSessionFamilies:
             DependencyUnavailable: the table is away.
         """
         ended, count = "Ends lt @now", 0
-        async with self._answering(60.0):
+        async with answering(_NAME, 60.0):
             try:
                 async for entity in self._table.query_entities(ended, parameters={"now": now.astimezone(UTC)}):
                     await self._table.delete_entity(entity)
@@ -100,7 +96,7 @@ class TableSessionFamilies:
             DependencyUnavailable: the table is away.
         """
         found = []
-        async with self._answering(60.0):
+        async with answering(_NAME, 60.0):
             try:
                 async for entity in self._table.list_entities():
                     with contextlib.suppress(ValueError, LookupError):
@@ -114,14 +110,6 @@ class TableSessionFamilies:
     async def aclose(self) -> None:
         """Close the client."""
         await self._table.close()
-
-    @contextlib.asynccontextmanager
-    async def _answering(self, deadline_s: float | None = None) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(deadline_s or self._deadline_s):
-                yield
-        except (AzureError, TimeoutError):
-            raise DependencyUnavailable("the session store does not answer") from None
 
 
 class MemorySessionFamilies:

@@ -1,11 +1,18 @@
-"""Azure Tables: how a table is opened."""
+"""Azure Tables: how a table is opened, made on its first write, and waited for."""
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError
 from azure.data.tables.aio import TableClient
 
+from shared.domain.errors import DependencyUnavailable
+
 _TIMEOUT_S = 5
+_NOT_FOUND = 404
 
 
 def open_table(
@@ -36,3 +43,41 @@ def open_table(
     if not account_name or credential is None:
         raise ValueError("a table needs a connection string, or an account name and a credential")
     return TableClient(f"https://{account_name}.table.{endpoint_suffix}", name, credential=credential, **limits)
+
+
+async def write_making(table: TableClient, write: Callable[[], Awaitable[object]]) -> None:
+    """Write, and when the table is missing make it and write again.
+
+    Args:
+        table: to be made.
+        write: what is written; it changes nothing when the table is missing.
+
+    Raises:
+        AzureError: the service's, of the write or of the making.
+    """
+    try:
+        await write()
+    except HttpResponseError as error:
+        if error.status_code != _NOT_FOUND:
+            raise
+        with contextlib.suppress(ResourceExistsError):
+            await table.create_table()
+        await write()
+
+
+@contextlib.asynccontextmanager
+async def answering(store: str, deadline_s: float) -> AsyncIterator[None]:
+    """A block within which a table has to answer.
+
+    Args:
+        store: what the caller is told that does not answer.
+        deadline_s: seconds.
+
+    Raises:
+        DependencyUnavailable: the service failed, or did not answer in time.
+    """
+    try:
+        async with asyncio.timeout(deadline_s):
+            yield
+    except (AzureError, TimeoutError):
+        raise DependencyUnavailable(f"{store} does not answer") from None
