@@ -1,14 +1,11 @@
 """Every part connected. Nothing here waits for a dependency to answer."""
 
 import contextlib
-import functools
 import logging
 import random
 import secrets
 import tempfile
 from pathlib import Path
-
-from azure.core.credentials_async import AsyncTokenCredential
 
 from shared.config import Settings
 from shared.container.contents import Container, Identity
@@ -17,6 +14,7 @@ from shared.container.documents import build_ingestion, usual_model
 from shared.container.models import build_providers, entra_credential
 from shared.container.overseeing import build_event_log, build_oversight
 from shared.container.signing_in import build_authenticator, build_entra_tokens, build_session_tokens, build_sessions
+from shared.container.storage import StorageAccess, storage_access
 from shared.domain.errors import DependencyUnavailable
 from shared.ports import (
     Clock,
@@ -104,13 +102,8 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
     password = entra_password(entra) if entra is not None and settings.postgres_entra else None
     pool = PostgresPool(settings.postgres_dsn, password_source=password)
     closing.push_async_callback(pool.aclose)
-    queue = open_queue(
-        REQUEST_LOG_QUEUE,
-        connection_string=settings.storage_connection_string,
-        account_name=settings.storage_account,
-        credential=entra,
-    )
-    spill = StorageQueueSpill(queue)
+    storage = storage_access(settings, entra)
+    spill = StorageQueueSpill(open_queue(REQUEST_LOG_QUEUE, **storage))
     closing.push_async_callback(spill.aclose)
     redis = connect_redis(settings.redis_url)
     closing.push_async_callback(redis.aclose)
@@ -141,7 +134,7 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
     routing = RoutingService(shelf, attempts, providers, records, clock, telemetry, rng, keeper, reuse, counts.till)
     vectors = Shelf(*embedding_part(registry, policy), health, clock)
     embeddings = RoutingService(vectors, attempts, providers, records, clock, telemetry, rng, keeper, till=counts.till)
-    trails, families = _tables(settings, entra, closing)
+    trails, families = _tables(storage, closing)
     audit = AuditTrail(trails, clock, telemetry, writer=ids.request_id())
     closing.push_async_callback(audit.aclose)
     tokens, tenant_tokens = build_session_tokens(settings, entra, clock, closing), build_entra_tokens(settings, clock)
@@ -193,17 +186,10 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
     )
 
 
-def _tables(
-    settings: Settings, entra: AsyncTokenCredential | None, closing: contextlib.AsyncExitStack
-) -> tuple[TableAuditStore, TableSessionFamilies]:
+def _tables(storage: StorageAccess, closing: contextlib.AsyncExitStack) -> tuple[TableAuditStore, TableSessionFamilies]:
     """The audit trail and the sessions."""
-    table = functools.partial(
-        open_table,
-        connection_string=settings.storage_connection_string,
-        account_name=settings.storage_account,
-        credential=entra,
-    )
-    trails, families = TableAuditStore(table(AUDIT_TABLE)), TableSessionFamilies(table(SESSIONS_TABLE))
+    trails = TableAuditStore(open_table(AUDIT_TABLE, **storage))
+    families = TableSessionFamilies(open_table(SESSIONS_TABLE, **storage))
     closing.push_async_callback(trails.aclose)
     closing.push_async_callback(families.aclose)
     return trails, families

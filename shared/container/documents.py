@@ -1,12 +1,12 @@
 """The part that takes documents in."""
 
 import contextlib
-from typing import Any
 
 from azure.core.credentials_async import AsyncTokenCredential
 
 from shared.config import Settings
 from shared.container.contents import Ingestion
+from shared.container.storage import storage_access
 from shared.domain.errors import ModelNotFound
 from shared.domain.models import Registry
 from shared.ports import (
@@ -47,11 +47,7 @@ def build_ingestion(
         statement_timeout_s=60.0,
     )
     closing.push_async_callback(pool.aclose)
-    storage: dict[str, Any] = {
-        "connection_string": settings.storage_connection_string,
-        "account_name": settings.storage_account,
-        "credential": entra,
-    }
+    storage = storage_access(settings, entra)
     blobs = AzureBlobStore(open_container(INGESTION_CONTAINER, **storage))
     closing.push_async_callback(blobs.aclose)
     inbox = AzureBlobStore(open_container(INBOX_CONTAINER, **storage))
