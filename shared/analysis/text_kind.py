@@ -123,11 +123,6 @@ def has_code(text: str) -> bool:
     return shape_of(text).has_code
 
 
-def content_type_of(text: str) -> str:
-    """The kind that most of the text is of: prose, code, math, data or logs."""
-    return shape_of(text).content_type
-
-
 def _lines(text: str) -> list[str]:
     return [line for line in text[:16_000].splitlines()[:_MAX_LINES] if line.strip()]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shared.analysis.complexity import level_of
 from shared.analysis.features import analyse
-from shared.analysis.text_kind import content_type_of, language_of
+from shared.analysis.text_kind import language_of, shape_of
 from shared.domain.chat import (
     ChatRequest,
     FormatKind,
@@ -93,7 +93,7 @@ PYTHON = "import os\n\ndef main(argv):\n    for name in argv:\n        print(nam
     ],
 )
 def test_content_type(text: str, kind: str):
-    assert content_type_of(text) == kind
+    assert shape_of(text).content_type == kind
 
 
 def test_an_attachment_sets_the_content_type():
