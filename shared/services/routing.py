@@ -225,8 +225,11 @@ class RoutingService:
         with self._closed_on_failure(walk):
             _let_through(reading)
             cap = None if self._till is None else self._till.cap_usd(order.principal.tenant_id, walk.accounts)
-            # What is left may have grown since it was heard of: only the till refuses for want of money.
-            if (cap is None or self._choose(walk, capped_usd=cap)) and (error := self._choose(walk)):
+            error = self._choose(walk, capped_usd=cap)
+            if error is not None and cap is not None:
+                # What is left may have grown since it was heard of: only the till refuses for want of money.
+                error = self._choose(walk)
+            if error is not None:
                 raise error
         self._note_choice(walk)
         return walk
