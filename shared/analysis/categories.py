@@ -7,6 +7,7 @@ Training: infra/training/categories.py. Quality: tests/evals/analysis/README.md.
 
 import base64
 import zlib
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -44,8 +45,7 @@ def classify(evidence: Evidence) -> Probabilities:
     """Probabilities over the taxonomy."""
     logits = _logits(evidence)
     if evidence.system.strip():
-        asked = _softmax(_logits(Evidence(evidence.system[:_SYSTEM_CHARS])))
-        logits = logits + _SYSTEM_GAIN * asked * _TASKS
+        logits = logits + _asked_by(evidence.system[:_SYSTEM_CHARS])
     if not evidence.instruction.strip():
         logits = logits * 0
         logits[_UNKNOWN] = _TOOLS_GAIN / 2
@@ -53,6 +53,12 @@ def classify(evidence: Evidence) -> Probabilities:
     likely = _with_doubt(_softmax(logits))
     order = sorted(range(len(_CLASSES)), key=lambda number: (-likely[number], _CLASSES[number].value))
     return tuple((_CLASSES[number], float(likely[number])) for number in order)
+
+
+@lru_cache(maxsize=256)
+def _asked_by(system: str) -> npt.NDArray[np.float64]:
+    """What a system text adds to the logits. A service sends the same one with every request, so the last are kept."""
+    return np.asarray(_SYSTEM_GAIN * _softmax(_logits(Evidence(system))) * _TASKS)
 
 
 def _logits(evidence: Evidence) -> npt.NDArray[np.float64]:

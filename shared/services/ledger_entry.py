@@ -52,7 +52,9 @@ class Order:
     priority: Priority = Priority.NORMAL
 
 
-def opening(order: Order, features: RequestFeatures, now: datetime) -> RequestRecord:
+def opening(
+    order: Order, features: RequestFeatures, now: datetime, budget_accounts: tuple[str, ...] = ()
+) -> RequestRecord:
     """The record of an admitted request, as it stands if the worker dies now."""
     return RequestRecord(
         id=order.request_id,
@@ -72,20 +74,22 @@ def opening(order: Order, features: RequestFeatures, now: datetime) -> RequestRe
         requested_model=order.requested_model,
         trace_id=order.trace_id,
         tags=order.tags,
+        budget_accounts=budget_accounts,
     )
 
 
 def chosen(record: RequestRecord, decision: Decision) -> RequestRecord:
     """The record once a deployment is chosen."""
     return replace(
-        _served_by(record, decision.chosen),
+        record,
+        **_served_by(decision.chosen),
         propensity=decision.chosen.propensity,
         registry_version=decision.registry_version,
         policy_version=decision.policy_version,
     )
 
 
-def if_abandoned(record: RequestRecord, decision: Decision) -> RequestRecord:
+def if_abandoned(record: RequestRecord, decision: Decision, receipt: str | None = None) -> RequestRecord:
     """The chosen record as the journal keeps it, in case the worker dies during the call.
 
     What the vendor bills then, nobody hears. The prompt at least was sent: it is booked, and marked as an estimate.
@@ -93,7 +97,7 @@ def if_abandoned(record: RequestRecord, decision: Decision) -> RequestRecord:
     candidate = decision.chosen
     usage = Usage(input_tokens=candidate.prompt_tokens, estimated=True)
     cost = cost_of(candidate.profile, usage, day=record.start_time.date(), region=candidate.deployment.region)
-    return replace(record, usage=usage, cost_usd=cost.total_usd)
+    return replace(record, usage=usage, cost_usd=cost.total_usd, receipt=receipt)
 
 
 def reused(record: RequestRecord, outcome: CacheOutcome, answer: CachedAnswer | None) -> RequestRecord:
@@ -113,12 +117,14 @@ def closing(
     served: Candidate | None = None,
     reply: ChatReply | None = None,
     error: RouterError | None = None,
+    receipt: str | None = None,
+    tags: tuple[tuple[str, str], ...] = (),
 ) -> RequestRecord:
-    """The final record; its cost is the exact sum over all attempts, failed ones included."""
-    record = record if served is None else _served_by(record, served)
+    """The final record; its cost is the exact sum over all attempts, failed ones included. `tags` are added."""
     last = log.answering
     return replace(
         record,
+        **({} if served is None else _served_by(served)),
         end_time=now,
         status=status,
         usage=last.usage if last is not None else record.usage,
@@ -129,22 +135,18 @@ def closing(
         error_code=None if error is None else error.code,
         error_message=None if error is None else error.message,
         attempts=tuple(log.records),
-        **_of_cascade(record, log),
+        receipt=receipt,
+        tags=record.tags + (() if log.cascade is None else log.cascade.tags()) + tags,
+        # A cascade's first model was not drawn, so there is no propensity to learn from.
+        propensity=record.propensity if log.cascade is None else None,
     )
 
 
-def _of_cascade(record: RequestRecord, log: AttemptLog) -> dict[str, Any]:
-    """What a cascade changes of a record. Its first model was not drawn, so there is no propensity to learn from."""
-    if log.cascade is None:
-        return {}
-    return {"tags": record.tags + log.cascade.tags(), "propensity": None}
-
-
-def _served_by(record: RequestRecord, candidate: Candidate) -> RequestRecord:
-    return replace(
-        record,
-        model_used=candidate.profile.id,
-        deployment_used=candidate.deployment.id,
-        provider=candidate.deployment.provider.value,
-        region=candidate.deployment.region,
-    )
+def _served_by(candidate: Candidate) -> dict[str, Any]:
+    """What a record says of who serves."""
+    return {
+        "model_used": candidate.profile.id,
+        "deployment_used": candidate.deployment.id,
+        "provider": candidate.deployment.provider.value,
+        "region": candidate.deployment.region,
+    }

@@ -58,18 +58,17 @@ class RecordWriter(BackgroundWork):
         self._pending: deque[RequestRecord] = deque()
         self._spill_until = 0.0
 
-    def opened(self, record: RequestRecord) -> None:
-        """Note an admitted request.
+    def ensure_room(self) -> None:
+        """Refuse a request that could not be recorded, before it is admitted.
 
         Raises:
             DependencyUnavailable: neither ledger nor queue has taken records for so long that no more can be kept.
         """
         if len(self._pending) >= _MOST_PENDING:
             raise DependencyUnavailable("requests cannot be recorded at the moment", retry_after_s=_LEDGER_BACK_OFF_S)
-        self._journal.opened(record)
 
-    def chosen(self, record: RequestRecord) -> None:
-        """Note an admitted request again, now with the model that was chosen and the receipt."""
+    def opened(self, record: RequestRecord) -> None:
+        """Note an admitted request, as it is to be recorded if the process dies now; may be repeated as it goes on."""
         self._journal.opened(record)
 
     def finished(self, record: RequestRecord) -> None:

@@ -1,9 +1,10 @@
 """What the caller is told when no model may take the request."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 
+from shared.domain.chat import ChatRequest, ResponseFormat, TextPart
 from shared.domain.decisions import Rejection, RejectionReason
 from shared.domain.errors import ClearanceRefused, NoEligibleModel, ProviderUnavailable, RouterError, UnsupportedFeature
 from shared.domain.models import Deployment, ModelProfile, ProviderKind, Registry
@@ -14,6 +15,10 @@ from shared.services.deployment_health import soonest_return_s
 from shared.services.ledger_entry import Order
 
 Providers = Mapping[ProviderKind, ModelProvider]
+
+_FREE_TEXT = ResponseFormat()
+_MOST_SHAPES, _MOST_TURNS = 512, 16
+"""What is kept of requests' shapes: a bound on memory, seldom reached."""
 
 _CAPABILITY_FIELDS = {
     RejectionReason.MODALITY: "messages",
@@ -29,17 +34,54 @@ _CAPABILITY_FIELDS = {
 """What the caller can change about a request that a named model cannot serve."""
 
 
-def provider_limits(order: Order, providers: Providers) -> ProviderLimit:
-    """Asks the adapters what they cannot carry of this request."""
+class WireForms:
+    """Asks the adapters what they cannot carry of requests, once for requests that differ only in what their texts say.
 
-    def limit(profile: ModelProfile, deployment: Deployment) -> str | None:
+    Args:
+        providers: the adapters. Their `check` never looks into texts, so most requests are alike to it.
+    """
+
+    def __init__(self, providers: Providers) -> None:
+        self._providers = providers
+        self._known: dict[Hashable, dict[str, tuple[ModelProfile, Deployment, str | None]]] = {}
+
+    def limits_of(self, request: ChatRequest) -> ProviderLimit:
+        """What stands in the way of a request at a deployment, for the engine to ask."""
+        shape = _shape_of(request)
+        if shape is None:
+            return lambda profile, deployment: self._ask(request, profile, deployment)
+        if len(self._known) >= _MOST_SHAPES and shape not in self._known:
+            self._known.clear()
+        known = self._known.setdefault(shape, {})
+
+        def limit(profile: ModelProfile, deployment: Deployment) -> str | None:
+            found = known.get(deployment.id)
+            # A new registry brings new objects under the old ids.
+            if found is None or found[0] is not profile or found[1] is not deployment:
+                found = known[deployment.id] = (profile, deployment, self._ask(request, profile, deployment))
+            return found[2]
+
+        return limit
+
+    def _ask(self, request: ChatRequest, profile: ModelProfile, deployment: Deployment) -> str | None:
         try:
-            providers[deployment.provider].check(order.request, profile, deployment)
+            self._providers[deployment.provider].check(request, profile, deployment)
         except UnsupportedFeature as error:
             return error.message
         return None
 
-    return limit
+
+def _shape_of(request: ChatRequest) -> Hashable | None:
+    """All of a request but its texts; None: it has more than texts, or is so long that hardly another is like it."""
+    if request.tools or request.response_format != _FREE_TEXT or len(request.messages) > _MOST_TURNS:
+        return None
+    for message in request.messages:
+        for part in message.parts:
+            if not isinstance(part, TextPart):
+                return None
+    roles = tuple(message.role for message in request.messages)
+    rest = (request.tool_choice, request.parallel_tool_calls, request.reasoning_effort, request.sampling)
+    return (roles, bool(request.system), *rest)
 
 
 def refusal(rejections: Sequence[Rejection], order: Order, registry: Registry, providers: Providers) -> RouterError:

@@ -32,7 +32,7 @@ from shared.services.guarding import Guard, Reading
 from shared.services.ledger_entry import Order, chosen, closing, if_abandoned, opening, reused
 from shared.services.receipts import fast_canonical
 from shared.services.recording import RecordWriter
-from shared.services.refusals import provider_limits, refusal, suspension
+from shared.services.refusals import WireForms, refusal, suspension
 from shared.services.reuse import AnswerReuse, ReplayedStream
 from shared.services.shelf import Shelf
 from shared.services.till import Hold, Till
@@ -75,6 +75,7 @@ class RoutingService:
         self._cascade = Cascade(attempts)
         self.guard = Guard(lambda: shelf.policy, telemetry)
         self._providers = providers
+        self._wire_forms = WireForms(providers)
         self._writer = writer
         self._telemetry = telemetry
         self._rng = rng
@@ -163,9 +164,10 @@ class RoutingService:
             served=served,
             reply=reply,
             error=error,
+            receipt=self._receipt_of(walk),
+            tags=() if reply is None else self.guard.closing_tags(walk.order, walk.guard, reply),
         )
-        if reply is not None:
-            record = replace(record, tags=record.tags + self.guard.closing_tags(walk.order, walk.guard, reply))
+        walk.is_closed = True
         self._writer.finished(record)
         if walk.order.ticket is not None:
             walk.order.ticket.close(walk.log.tokens)
@@ -216,11 +218,11 @@ class RoutingService:
         features = reading.features
         with await self._passed(order, features) as passed:
             guard = self.guard.answer_guard(given, reading)
-            walk = Walk(order, features, opening(order, features, self.clock.now()), guard)
-            if self._till is not None:
-                walk.accounts = self._till.accounts(order.principal, order.tags, walk.record.start_time)
-                walk.record = replace(walk.record, budget_accounts=tuple(account.id for account in walk.accounts))
-            self._writer.opened(walk.record)
+            now = self.clock.now()
+            accounts = () if self._till is None else self._till.accounts(order.principal, order.tags, now)
+            record = opening(order, features, now, tuple(account.id for account in accounts))
+            walk = Walk(order, features, record, guard, accounts)
+            self._writer.ensure_room()
             passed.pop_all()  # `close` gives back what the limits hold
         with self._closed_on_failure(walk):
             _let_through(reading)
@@ -262,13 +264,18 @@ class RoutingService:
             cap = capped_usd if asked is None else min(asked, capped_usd)
             order = replace(order, constraints=replace(order.constraints, max_cost_usd=cap))
         made = self._deliberate(order, walk.features)
-        walk.record = replace(walk.record, receipt=self._receipt(made))
-        walk.decision = made.decision
+        walk.made, walk.receipt, walk.decision = made, None, made.decision
         return None if made.decision is not None else self._refusal(made, order)
 
     def _note_choice(self, walk: Walk) -> None:
+        """Note the request and who is to serve it; the receipt follows while somebody else is waited for."""
         walk.record = chosen(walk.record, walk.decided)
-        self._writer.chosen(if_abandoned(walk.record, walk.decided))
+        self._writer.opened(if_abandoned(walk.record, walk.decided))
+        asyncio.get_running_loop().call_soon(self._note_receipt, walk)
+
+    def _note_receipt(self, walk: Walk) -> None:
+        if not walk.is_closed and walk.receipt is None:
+            self._writer.opened(if_abandoned(walk.record, walk.decided, self._receipt_of(walk)))
 
     async def _hold(self, walk: Walk, till: Till) -> Hold:
         """Hold the choice's worst case; where it does not fit, that of what does.
@@ -310,7 +317,7 @@ class RoutingService:
         service, seen = order.principal.service, within_bounds(features)
         forecast = self._shelf.forecast(order.request, seen, order.constraints, snapshot)
         question = Question(seen, order.constraints, service, order.stream, order.tags, forecast)
-        return deliberate(question, snapshot, self._rng.random(), provider_limits(order, self._providers))
+        return deliberate(question, snapshot, self._rng.random(), self._wire_forms.limits_of(order.request))
 
     def _decided(self, made: Deliberation, order: Order) -> Decision:
         if made.decision is None:
@@ -318,16 +325,18 @@ class RoutingService:
         return made.decision
 
     def _refusal(self, made: Deliberation, order: Order) -> RouterError:
-        known = suspension(made, provider_limits(order, self._providers))
+        known = suspension(made, self._wire_forms.limits_of(order.request))
         return known or refusal(made.rejections, order, self._shelf.registry, self._providers)
 
-    def _receipt(self, made: Deliberation) -> str | None:
+    def _receipt_of(self, walk: Walk) -> str | None:
         """The receipt, or None when the request holds what no store takes: no answer fails for its receipt."""
-        try:
-            return receipt_text(made, fast_canonical)
-        except (TypeError, ValueError):
-            self._telemetry.count("receipts_lost")
-            return None
+        if walk.receipt is None and walk.made is not None:
+            try:
+                walk.receipt = receipt_text(walk.made, fast_canonical)
+            except (TypeError, ValueError):
+                walk.made = None
+                self._telemetry.count("receipts_lost")
+        return walk.receipt
 
     async def _plan(self, walk: Walk) -> tuple[CallPlan, CascadePolicy | None]:
         """What to call, paid for.

@@ -13,6 +13,7 @@ from shared.domain.records import AttemptRecord, RequestRecord, RequestStatus
 from shared.domain.replies import ChatReply, ReplyBuilder, StreamEvent
 from shared.ports import Clock
 from shared.scoring.counterfactual import Change
+from shared.scoring.receipt import Deliberation
 from shared.services.attempt_log import AttemptLog, CascadeOutcome
 from shared.services.attempts import OpenStream
 from shared.services.guarding import AnswerGuard
@@ -23,14 +24,25 @@ from shared.services.reuse import NOT_LOOKED_UP, Lookup, ReplayedStream
 class Walk:
     """State of one request on its way."""
 
-    def __init__(self, order: Order, features: RequestFeatures, record: RequestRecord, guard: AnswerGuard) -> None:
+    def __init__(
+        self,
+        order: Order,
+        features: RequestFeatures,
+        record: RequestRecord,
+        guard: AnswerGuard,
+        accounts: tuple[Account, ...] = (),
+    ) -> None:
         self.order = order
         self.guard = guard
         self.features = features
         self.record = record
-        self.accounts: tuple[Account, ...] = ()
+        self.accounts = accounts
         """Of the budgets that it is charged to."""
+        self.is_closed = False
         self.log = AttemptLog()
+        self.made: Deliberation | None = None
+        self.receipt: str | None = None
+        """Of what was `made`, once it is written."""
         self.decision: Decision | None = None
         self.lookup: Lookup = NOT_LOOKED_UP
 

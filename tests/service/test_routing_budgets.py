@@ -180,13 +180,13 @@ async def test_a_request_that_the_limits_refuse_leaves_no_record_and_no_lease():
 async def test_what_the_limits_hold_is_given_back_when_no_request_can_be_recorded():
     of = Paying(limits=[RateLimit("c", concurrent=1)])
 
-    def full(record):
+    def full():
         raise ProviderUnavailable("stands for a writer that is full")
 
-    of.writer.opened, opened = full, of.writer.opened
+    of.writer.ensure_room, ensure_room = full, of.writer.ensure_room
     with pytest.raises(ProviderUnavailable):
         await of.service.answer(of.ask())
     of.limits.start()
     await of.limits.aclose()
-    of.writer.opened = opened
+    of.writer.ensure_room = ensure_room
     assert (await of.service.answer(of.ask(2))).record.status is RequestStatus.SUCCESS
