@@ -100,6 +100,7 @@ class DeploymentHealth:
         self._failures = 0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
 
     # --- the request path
 
@@ -123,6 +124,10 @@ class DeploymentHealth:
             # Ends are rounded to a tenth of a second; looking again a little early costs nothing.
             self._next_end_ms = now_ms + max(1.0, min(ends, default=float("inf")) - 50.0)
         return self._merged
+
+    def breakers(self) -> Mapping[str, BreakerState]:
+        """The state of every breaker that is not known to have been closed all the time. No I/O."""
+        return {deployment_id: watch.breaker.state for deployment_id, watch in self._watches.items()}
 
     async def admit(self, deployment: Deployment, *, tokens: int) -> Refusal | None:
         """Whether one attempt may be made now; to be asked right before it, and followed by `started`.
@@ -197,6 +202,7 @@ class DeploymentHealth:
 
     async def aclose(self) -> None:
         """Stop, and say good-bye."""
+        self._is_closing = True
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -247,7 +253,8 @@ class DeploymentHealth:
         )
 
     async def _run(self) -> None:
-        while True:
+        # A store's client may swallow the cancellation while it connects: `_is_closing` ends the loop then.
+        while not self._is_closing:
             try:
                 is_there = await self.refresh()
             except Exception as error:  # noqa: BLE001 - the loop must outlive whatever it is

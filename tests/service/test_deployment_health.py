@@ -1,6 +1,7 @@
 """What a worker knows of deployments, and what it makes of it with and without the store."""
 
 import asyncio
+import contextlib
 import random
 from dataclasses import replace
 
@@ -512,3 +513,23 @@ async def test_breaker_state_is_not_shared_with_the_store_by_reference(team: Tea
     team.open(worker)
     shared = await team.store.exchange(replace(worker._report(()), epoch="", since=0))
     assert shared.breakers[D.id].state is BreakerState.CLOSED
+
+
+async def test_a_store_that_swallows_the_cancellation_does_not_keep_the_worker_from_closing(team: Team) -> None:
+    connecting = asyncio.Event()
+
+    class Swallowing(MemoryHealthStore):
+        async def exchange(self, report):
+            if not connecting.is_set():
+                connecting.set()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+            return await super().exchange(report)
+
+    worker = DeploymentHealth(
+        Swallowing(team.clock), HealthRules(), team.clock, team.telemetry, random.Random(1), worker_id="w"
+    )
+    worker.start()
+    await connecting.wait()
+    async with asyncio.timeout(30):
+        await worker.aclose()
