@@ -34,6 +34,14 @@ logs: ## follow the logs of the running stack
 reset: python ## stop, and remove all local state (.local); installed packages stay
 	@$(PYTHON) infra/local/bootstrap.py reset
 
+.PHONY: demo-data
+demo-data: setup-python ## load a month of made-up traffic into the running stack: make demo-data [DEMO_FLAGS="--requests 50000"]
+	@$(RUN) infra.demo $(DEMO_FLAGS)
+
+.PHONY: demo-data-remove
+demo-data-remove: setup-python ## take the made-up traffic away again
+	@$(RUN) infra.demo --remove $(DEMO_FLAGS)
+
 .PHONY: test
 test: setup ## run all tests, with coverage of shared/ and functions/
 	@$(RUN) pytest --cov --cov-report=term
@@ -77,6 +85,10 @@ eval-documents: setup-python ## parse a folder of documents as its manifest says
 .PHONY: eval-rag
 eval-rag: setup-python ## measure retrieval on labelled sets: make eval-rag DATA=path/to/rag [EVAL_FLAGS="--sets scifact"]
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) tests.evals.rag_quality $(if $(DATA),--data $(DATA)) $(EVAL_FLAGS)
+
+.PHONY: fault-ingestion
+fault-ingestion: setup ## ingest 500 documents while workers are killed and services stopped: make fault-ingestion [DOCUMENTS=500]
+	@FAULT_DOCUMENTS=$(or $(DOCUMENTS),500) $(RUN) pytest -q tests/contract/test_ingestion_faults.py
 
 .PHONY: lock
 lock: python ## compile requirements*.in to requirements*.txt with hashes (UPGRADE=--upgrade for the newest)

@@ -52,7 +52,7 @@ class AuditDetail:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a handler answers: a JSON value, bytes of a media type, or a stream of server-sent events."""
+    """What a handler answers: a JSON value, bytes, or a stream, of server-sent events unless it names a media type."""
 
     body: Any = None
     events: AsyncIterator[bytes] | None = None
@@ -62,7 +62,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     audit: AuditDetail = AuditDetail()
     media_type: str | None = None
-    """Of a body that is bytes; None: the body is a JSON value."""
+    """Of bytes; None: the body is a JSON value, and a stream has server-sent events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +346,8 @@ def _success(reply: Reply, common: Mapping[str, str]) -> Response:
     if reply.events is not None:
         # x-accel-buffering: proxies between us and the caller must not hold events back.
         headers["x-accel-buffering"] = "no"
-        stream = EventStream(reply.events, status_code=reply.status, media_type=_EVENTS, headers=headers)
+        media_type = reply.media_type or _EVENTS
+        stream = EventStream(reply.events, status_code=reply.status, media_type=media_type, headers=headers)
         stream.on_close = reply.on_close
         return stream
     body = orjson.dumps(reply.body) if reply.media_type is None else reply.body

@@ -15,7 +15,7 @@ _IPV6_NETWORK_BITS = 64
 """What one subscriber usually has to himself."""
 
 _EXPOSED_HEADERS = (
-    "age, idempotency-replayed, retry-after, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, "
+    "age, etag, idempotency-replayed, retry-after, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, "
     "x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, "
     "x-ratelimit-reset-tokens, x-request-id, x-router-attempts, x-router-budget, x-router-cache, "
     "x-router-cache-reason, x-router-cache-similarity, x-router-cascade, x-router-cost-usd, x-router-deployment, "

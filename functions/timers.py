@@ -59,14 +59,44 @@ async def requeue_documents(container: Container) -> None:
     await container.ingestion.work.requeue_stuck()
 
 
+async def tend_exports(container: Container) -> None:
+    """Queue exports again whose message or worker was lost, and delete files whose time is over."""
+    await container.exports.work.tend()
+
+
 async def roll_up(container: Container) -> None:
     """Bring the rollups of requests and attempts up to date, and count feedback whose request has arrived."""
     await container.insight.rollups.run()
 
 
+async def score_quality(container: Container) -> None:
+    """Make scores of the feedback, verdicts and signs that have come."""
+    await container.insight.quality.run()
+
+
 async def calibrate_collections(container: Container) -> None:
     """Measure what a question without an answer scores in collections that are new or have become others."""
     await container.retrieval.calibrate_due()
+
+
+async def evaluate_alerts(container: Container) -> None:
+    """Evaluate alert rules over the rollups, and note who is to be told."""
+    await container.alerting.evaluator.run()
+
+
+async def deliver_notifications(container: Container) -> None:
+    """Send the notifications of alerts that are due."""
+    await container.notifying.dispatcher.run()
+
+
+async def purge_content(container: Container) -> None:
+    """Delete kept content that has expired."""
+    await container.content.purge()
+
+
+async def rebuild_indexes(container: Container) -> None:
+    """Build an index of the database anew that is mostly waste: one a night."""
+    await container.storage.rebuild_index()
 
 
 TIMERS: tuple[tuple[str, Work], ...] = (
@@ -78,9 +108,15 @@ TIMERS: tuple[tuple[str, Work], ...] = (
     ("45 */5 * * * *", watch_threats),
     ("15 * * * * *", erase_persons),
     ("0 20 2 * * *", enforce_retention),
+    ("0 50 3 * * *", rebuild_indexes),
     ("15 */2 * * * *", requeue_documents),
+    ("2 * * * * *", score_quality),
+    ("25 */2 * * * *", tend_exports),
     ("5 * * * * *", roll_up),
     ("40 */10 * * * *", calibrate_collections),
+    ("40 * * * * *", evaluate_alerts),
+    ("*/10 * * * * *", deliver_notifications),
+    ("50 10 * * * *", purge_content),
 )
 """Six-field NCRONTAB in UTC, and what is done then. The function has the work's name."""
 

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Mapping
+from decimal import Decimal
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 REGISTRY_DIRECTORY = Path(__file__).parent / "registry"
 
@@ -18,10 +20,18 @@ def _words(value: object) -> object:
     return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
 
+def _network(value: str) -> str:
+    try:
+        return str(ip_network(value))
+    except ValueError:
+        raise ValueError("must be networks such as 10.20.0.0/16") from None
+
+
 _IDENTIFIER = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _Origin = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$")]
 _ServiceName = Annotated[str, Field(pattern=rf"^{_IDENTIFIER}={_IDENTIFIER}$")]
 _FormerModel = Annotated[str, Field(pattern=rf"^{_IDENTIFIER}=[A-Za-z0-9][A-Za-z0-9._/@-]{{0,127}}$")]
+_Network = Annotated[str, AfterValidator(_network)]
 _TagKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
@@ -58,6 +68,14 @@ class Settings(BaseModel):
         None
     )
     signing_keys_file: Annotated[Path | None, Field(alias="ROUTER_SIGNING_KEYS_FILE")] = None
+    content_key_file: Annotated[Path | None, Field(alias="ROUTER_CONTENT_KEY_FILE")] = None
+    """What seals kept content, in place of a secret in the vault."""
+    secrets_file: Annotated[Path | None, Field(alias="ROUTER_SECRETS_FILE")] = None
+    """A JSON object of secrets by name, in place of the key vault: local only."""
+    notify_networks: Annotated[
+        tuple[_Network, ...], Field(alias="ROUTER_NOTIFY_NETWORKS"), BeforeValidator(_words)
+    ] = ()
+    """Networks that are not public and that notifications may be sent to nevertheless, such as ``10.20.0.0/16``."""
     swa_enabled: Annotated[bool, Field(alias="ROUTER_SWA_ENABLED")] = False
     postgres_dsn: Annotated[str, Field(alias="POSTGRES_DSN", min_length=1)]
     postgres_entra: Annotated[bool, Field(alias="POSTGRES_ENTRA_AUTH")] = False
@@ -68,6 +86,13 @@ class Settings(BaseModel):
         None
     )
     """32 bytes in Base64 that seal kept answers; give it as a Key Vault reference."""
+    fingerprint_key: Annotated[
+        str | None, Field(alias="ROUTER_FINGERPRINT_KEY", pattern=r"^[A-Za-z0-9+/]{43}=$", repr=False)
+    ] = None
+    """32 bytes in Base64 that messages are known again by, to notice retries; give it as a Key Vault reference. Without
+    it each process notices those of its own only."""
+    retry_window_s: Annotated[float, Field(alias="ROUTER_RETRY_WINDOW_S", ge=10, le=3600)] = 600.0
+    """So soon the same message is a retry."""
     idempotency_without_store: Annotated[Literal["refuse", "run"], Field(alias="ROUTER_IDEMPOTENCY_WITHOUT_STORE")] = (
         "refuse"
     )
@@ -101,6 +126,11 @@ class Settings(BaseModel):
     ] = ()
     """What services used before the router, to compare costs with: ``SERVICE=MODEL``, several separated by commas."""
 
+    running_usd_per_month: Annotated[
+        Decimal | None, Field(alias="ROUTER_RUNNING_COST_USD_PER_MONTH", ge=0, le=10_000_000)
+    ] = None
+    """What running the router costs besides models, to hold against what it saves."""
+
     @property
     def former_models(self) -> Mapping[str, str]:
         """The model that a service used before the router."""
@@ -130,6 +160,8 @@ class Settings(BaseModel):
             ),
             (is_production and _is_plain(self.entra_authority), f"ROUTER_ENTRA_AUTHORITY without TLS {_ONLY_LOCAL}"),
             (is_production and self.signing_keys_file is not None, f"ROUTER_SIGNING_KEYS_FILE {_ONLY_LOCAL}"),
+            (is_production and self.content_key_file is not None, f"ROUTER_CONTENT_KEY_FILE {_ONLY_LOCAL}"),
+            (is_production and self.secrets_file is not None, f"ROUTER_SECRETS_FILE {_ONLY_LOCAL}"),
             (
                 self.key_vault_url is not None and self.signing_keys_file is not None,
                 "set ROUTER_KEY_VAULT_URL or ROUTER_SIGNING_KEYS_FILE, not both",

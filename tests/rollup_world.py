@@ -9,17 +9,22 @@ from uuid import UUID
 from shared.analytics.sketches import compact
 from shared.domain.analytics import Aggregate, AnalyticsQuery, Granularity
 from shared.domain.feedback import Feedback, FeedbackForm
+from shared.domain.quality_signals import Evidence
 from shared.domain.records import RequestRecord
 from shared.stores.memory import ManualClock, MemoryRecordStore
 from shared.stores.memory_analytics import MemoryAnalytics, MemoryFeedback
+from shared.stores.memory_quality import MemoryQuality
 from shared.stores.postgres.analytics import PostgresAnalytics
 from shared.stores.postgres.feedback import PostgresFeedback
 from shared.stores.postgres.pool import PostgresPool
+from shared.stores.postgres.quality import PostgresQuality
 from shared.stores.postgres.records import PostgresRecordStore
+from shared.stores.postgres.rollup_tables import SCORES
 from shared.stores.postgres.rollups import PostgresRollups
 
 TIERS = (128_000, 200_000)
 TAG_KEYS = ("team", "feature")
+SCORE_SUMS = tuple(name for name in SCORES if name.endswith(("_sum", "_squares")))
 
 
 def feedback(record: RequestRecord, **more: Any) -> Feedback:
@@ -39,7 +44,8 @@ def comparable(rows: Sequence[Aggregate]) -> list[Aggregate]:
     """Rows as two stores that are both right give them: sketches with each bin once, sums of floats to 9 digits."""
 
     def rounded(value: float) -> float:
-        return float(f"{value:.9g}")
+        # Squares of the smallest scores are below what PostgreSQL computes with.
+        return float(f"{value:.9g}") if abs(value) > 1e-290 else 0.0
 
     return [
         replace(
@@ -49,7 +55,7 @@ def comparable(rows: Sequence[Aggregate]) -> list[Aggregate]:
             ttft=compact(row.ttft),
             overhead=compact(row.overhead),
             duration_ms=rounded(row.duration_ms),
-            rating_sum=rounded(row.rating_sum),
+            **{name: rounded(getattr(row, name)) for name in SCORE_SUMS},
             generation_ms=rounded(row.generation_ms),
         )
         for row in rows
@@ -73,12 +79,14 @@ class RollupWorld:
         self.analytics, self.feedback = PostgresAnalytics(self.pool), PostgresFeedback(self.pool)
         self.twin_ledger = MemoryRecordStore()
         self.twin_feedback = MemoryFeedback(self.twin_ledger)
+        self.quality, self.twin_quality = PostgresQuality(self.pool), MemoryQuality(self.twin_feedback)
         self.twin = MemoryAnalytics(self.twin_ledger, self.twin_feedback, self.clock, TIERS)
 
     async def clear(self) -> None:
         async with self.pool.connection(timeout_s=10) as connection:
             await connection.execute(
-                b"TRUNCATE requests, attempts, receipts, receipt_chains, analytics, model_performance, feedback, rollup_pending"
+                b"TRUNCATE requests, attempts, receipts, receipt_chains, analytics, analytics_slices, model_performance, "
+                b"feedback, rollup_pending, quality_evidence, quality_pending"
             )
 
     async def arrive(self, records: Sequence[RequestRecord], delay: timedelta = timedelta()) -> None:
@@ -96,6 +104,19 @@ class RollupWorld:
     async def rate(self, given: Feedback) -> None:
         await self.feedback.put(given)
         await self.twin_feedback.put(given)
+
+    async def find(self, *found: Evidence) -> None:
+        """Evidence comes, with or without its record."""
+        await self.quality.note(found)
+        await self.twin_quality.note(found)
+
+    async def settle(self) -> int:
+        """Every score that is due; returns how many requests were looked at."""
+        looked = 0
+        while step := await self.quality.settle(self.now):
+            looked += step
+        await self.twin_quality.settle(self.now)
+        return looked
 
     async def roll_up(self) -> int:
         """Everything that is due; returns how many steps that took."""

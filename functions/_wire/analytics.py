@@ -34,10 +34,10 @@ METRICS = {
 }  # fmt: skip
 """What rows can say; all of it unless some are named."""
 _DISTRIBUTIONS = frozenset({"latency_ms", "ttft_ms", "overhead_ms"})
-_SPAN = frozenset({"from", "to", "timezone"})
-_REPORT = _SPAN | {"bucket", "group_by", "metrics", "compare", "of", "cursor", "limit", "filter.tag"}
+SPAN = frozenset({"from", "to", "timezone"})
+_REPORT = SPAN | {"bucket", "group_by", "metrics", "compare", "of", "cursor", "limit", "filter.tag"}
 _FILTERS = {f"filter.{dimension.value}": dimension for dimension in Dimension if dimension is not Dimension.TAG}
-_SAVINGS = _SPAN | {"baseline", "group_by", "filter.service"}
+_SAVINGS = SPAN | {"baseline", "group_by", "filter.service"}
 _DEFAULT_SPAN = timedelta(days=1)
 _LONGEST = {Granularity.HOUR: timedelta(days=31), Granularity.DAY: timedelta(days=400)}
 _MOST_ROWS, _MOST_VALUES, _MOST_CHARS = 1_000, 50, 256
@@ -90,7 +90,7 @@ def analytics_asked(
         InvalidRequest: naming the parameter.
     """
     only(parameters, _REPORT | _FILTERS.keys())
-    since, until, zone = _span(parameters, now)
+    since, until, zone = span_asked(parameters, now)
     subject = word(parameters, "of", Subject) or Subject.REQUESTS
     granularity = _granularity(parameters, since, until)
     group_by, tag_key = _groups(parameters)
@@ -141,7 +141,7 @@ def savings_asked(parameters: Mapping[str, str], *, caller: Principal, now: date
         InvalidRequest: naming the parameter.
     """
     only(parameters, _SAVINGS)
-    since, until, zone = _span(parameters, now)
+    since, until, zone = span_asked(parameters, now)
     group_by, tag_key = _groups(parameters)
     if tag_key or len(group_by) > 1 or not {*group_by} <= {Dimension.SERVICE, Dimension.MODEL}:
         raise InvalidRequest("group_by: must be service or model", param="group_by")
@@ -180,7 +180,7 @@ def _after(
     raise InvalidRequest("cursor: not one that this endpoint gave for this query", param="cursor")
 
 
-def _span(parameters: Mapping[str, str], now: datetime) -> tuple[datetime, datetime, ZoneInfo]:
+def span_asked(parameters: Mapping[str, str], now: datetime) -> tuple[datetime, datetime, ZoneInfo]:
     """From and to, widened to whole UTC hours, and the time zone that naive ones are in."""
     name = parameters.get("timezone", "UTC")
     # The names that there are, and nothing that could be a path.

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import fields
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from functions._wire.analytics import Asked, SavingsAsked, page_cursor
-from shared.analytics.intervals import Interval, wilson
+from functions._wire.quality import interval_body, quality_body
 from shared.analytics.savings import Savings
 from shared.analytics.sketches import RELATIVE_ERROR, quantiles
 from shared.domain.analytics import Aggregate, AnalyticsQuery, Dimension, Freshness
-from shared.domain.feedback import POINTS
 from shared.domain.replies import Usage
 from shared.services.analytics import AnalyticsReport, Change, SavingsReport
 
@@ -23,11 +23,11 @@ def analytics_body(report: AnalyticsReport, asked: Asked) -> dict[str, Any]:
     query, last = asked.query, report.rows[-1] if report.has_more else None
     return {
         "of": query.subject.value,
-        **_period(query.edges[0], query.edges[-1], asked.zone),
+        **period_body(query.edges[0], query.edges[-1], asked.zone),
         "bucket": asked.granularity.value,
         "group_by": [_name(dimension, query) for dimension in query.group_by],
         **_freshness(report.freshness),
-        "late_share": _share(report.total.late, report.total.count) if report.total is not None else None,
+        "late_share": share_of(report.total.late, report.total.count) if report.total is not None else None,
         "relative_error": RELATIVE_ERROR,
         "rows": [
             {"start": row.start.astimezone(asked.zone).isoformat(), "group": _group(row.group, query)}
@@ -37,7 +37,8 @@ def analytics_body(report: AnalyticsReport, asked: Asked) -> dict[str, Any]:
         "total": None if report.total is None else _metrics(report.total, asked.metrics),
         "previous": None
         if asked.previous is None
-        else _period(*asked.previous, asked.zone) | {"changes": [_change(change, asked) for change in report.changes]},
+        else period_body(*asked.previous, asked.zone)
+        | {"changes": [_change(change, asked) for change in report.changes]},
         "next_cursor": None if last is None else page_cursor(last.start, last.group),
     }
 
@@ -45,17 +46,18 @@ def analytics_body(report: AnalyticsReport, asked: Asked) -> dict[str, Any]:
 def savings_body(report: SavingsReport, asked: SavingsAsked) -> dict[str, Any]:
     """What was saved, in all and by group."""
     return {
-        **_period(asked.since, asked.until, asked.zone),
+        **period_body(asked.since, asked.until, asked.zone),
         **_freshness(report.freshness),
         "baseline": asked.baseline,
         "baseline_models": {service or "*": model for service, model in sorted(report.models.items())},
-        "total": _savings(report.total),
+        "total": savings_figures(report.total),
         "group_by": None if asked.group_by is None else asked.group_by.value,
-        "groups": [{"group": key, **_savings(found)} for key, found in report.groups.items()],
+        "groups": [{"group": key, **savings_figures(found)} for key, found in report.groups.items()],
     }
 
 
-def _savings(found: Savings) -> dict[str, Any]:
+def savings_figures(found: Savings) -> dict[str, Any]:
+    """What was saved, in all or by one group."""
     return {
         "requests": found.requests,
         "left_out_requests": found.left_out,
@@ -65,12 +67,13 @@ def _savings(found: Savings) -> dict[str, Any]:
         "by_reuse_usd": float(found.by_reuse_usd),
         "by_choice_usd": float(found.saved_usd - found.by_reuse_usd),
         "saved_share": found.share,
-        "interval": _interval(found.interval),
+        "interval": interval_body(found.interval),
         "periods": found.periods,
     }
 
 
-def _period(since: Any, until: Any, zone: ZoneInfo) -> dict[str, Any]:
+def period_body(since: datetime, until: datetime, zone: ZoneInfo) -> dict[str, Any]:
+    """A span, in its time zone."""
     return {
         "from": since.astimezone(zone).isoformat(),
         "to": until.astimezone(zone).isoformat(),
@@ -111,29 +114,15 @@ def _metrics(row: Aggregate, metrics: tuple[str, ...]) -> dict[str, Any]:
     return {metric: _METRICS[metric](row) for metric in metrics}
 
 
-def _share(part: float, whole: float) -> float | None:
+def share_of(part: float, whole: float) -> float | None:
+    """None of nothing."""
     return part / whole if whole else None
 
 
-def _distribution(sketch: bytes) -> dict[str, float | None]:
+def distribution(sketch: bytes) -> dict[str, float | None]:
+    """The usual quantiles."""
     values = quantiles(sketch, tuple(_LEVELS.values()))
     return dict(zip(_LEVELS, values, strict=True))
-
-
-def _quality(row: Aggregate) -> dict[str, Any]:
-    mean = _share(row.rating_sum, row.ratings)
-    return {
-        "ratings": row.ratings,
-        "mean": mean,
-        "interval": _interval(wilson(row.rating_sum, row.ratings)),
-        "points": None if mean is None else POINTS * mean,
-        "of_points": POINTS,
-        "source": "feedback",
-    }
-
-
-def _interval(interval: Interval | None) -> dict[str, float] | None:
-    return None if interval is None else {"low": interval.low, "high": interval.high, "level": interval.level}
 
 
 def _tokens(row: Aggregate) -> dict[str, int]:
@@ -148,7 +137,7 @@ _METRICS: dict[str, Callable[[Aggregate], Any]] = {
     "attempts": lambda row: row.count,
     "succeeded": lambda row: row.succeeded,
     "errors": lambda row: row.errors,
-    "error_rate": lambda row: _share(row.errors, row.count),
+    "error_rate": lambda row: share_of(row.errors, row.count),
     "errors_by_class": lambda row: dict(sorted(row.error_codes.items())),
     "cancelled": lambda row: row.cancelled,
     "abandoned": lambda row: row.abandoned,
@@ -157,9 +146,9 @@ _METRICS: dict[str, Callable[[Aggregate], Any]] = {
     "tokens": _tokens,
     "cost_usd": lambda row: float(row.cost_usd),
     "saved_usd": lambda row: float(row.saved_usd),
-    "latency_ms": lambda row: {"mean": _share(row.duration_ms, row.succeeded), **_distribution(row.latency)},
-    "ttft_ms": lambda row: _distribution(row.ttft),
-    "overhead_ms": lambda row: _distribution(row.overhead),
-    "quality": _quality,
-    "tokens_per_s": lambda row: _share(row.generated_tokens * 1000.0, row.generation_ms),
+    "latency_ms": lambda row: {"mean": share_of(row.duration_ms, row.succeeded), **distribution(row.latency)},
+    "ttft_ms": lambda row: distribution(row.ttft),
+    "overhead_ms": lambda row: distribution(row.overhead),
+    "quality": quality_body,
+    "tokens_per_s": lambda row: share_of(row.generated_tokens * 1000.0, row.generation_ms),
 }

@@ -64,9 +64,18 @@ def limit_of(parameters: Parameters, most: int, default: int = 100) -> int:
     Raises:
         InvalidRequest: it is not such a number.
     """
-    text = parameters.get("limit", str(default))
+    return number_of(parameters, "limit", most, default)
+
+
+def number_of(parameters: Parameters, name: str, most: int, default: int) -> int:
+    """A whole number from 1 to the most.
+
+    Raises:
+        InvalidRequest: it is not such a number.
+    """
+    text = parameters.get(name, str(default))
     if not text.isascii() or not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= most:  # noqa: PLR2004 - digits
-        raise InvalidRequest(f"limit: must be a number from 1 to {most}", param="limit")
+        raise InvalidRequest(f"{name}: must be a number from 1 to {most}", param=name)
     return int(text)
 
 

@@ -139,6 +139,8 @@ def retrieval_body(grounding: Grounding) -> dict[str, Any]:
         "confidence": round(grounding.confidence, _PLACES),
         "threshold": round(grounding.threshold, _PLACES),
         "degraded": list(grounding.degraded),
+        "reranked": grounding.not_reranked is None,
+        "rerank_reason": grounding.not_reranked,
         "passages": [
             _passage(number, passage) | {"suspicious": suspicious}
             for number, (passage, suspicious) in enumerate(zip(grounding.passages, flags, strict=True), 1)

@@ -182,6 +182,7 @@ def function_app_environment(
         "ROUTER_ENVIRONMENT": "local",
         "ROUTER_AUTH": "development",
         "ROUTER_JOURNAL_DIR": str(directories.journal),
+        "ROUTER_CONTENT_KEY_FILE": str(directories.journal.parent / "content.key"),
         # The second holds examples of endpoints of one's own, which the simulator answers.
         "ROUTER_REGISTRY_DIR": "shared/registry,infra/local/registry",
         "VERTEX_PROJECT": VERTEX_PROJECT,

@@ -9,6 +9,7 @@ from shared.analysis.detectors.injection import Source
 from shared.analysis.tokens import plain_text
 from shared.domain.chat import ChatRequest, MediaPart, Message, Role, TextPart, ToolCallPart, ToolResultPart
 from shared.domain.embeddings import EmbeddingRequest
+from shared.domain.ranking import RankingRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def _texts_of(request: ChatRequest) -> Iterator[PlacedText]:
         yield PlacedText("response_format.schema", strings_in(request.response_format.schema))
     for index, word in enumerate(request.sampling.stop):
         yield PlacedText(f"stop[{index}]", word)
-    are_apart = isinstance(request, EmbeddingRequest)
+    are_apart = isinstance(request, EmbeddingRequest | RankingRequest)
     for turn, message in enumerate(request.messages):
         yield from _texts_of_turn(message, turn, are_apart=are_apart)
 

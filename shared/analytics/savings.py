@@ -5,8 +5,9 @@ another length; nobody knows which, so nothing is made up for it. What was recor
 priced as read from a cache. Without the router there is no answer cache: what was served from it counts as asked again.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -14,6 +15,9 @@ from shared.analytics.intervals import Interval, ratio_interval
 from shared.domain.analytics import Spend
 from shared.domain.models import ModelProfile, Registry
 from shared.domain.pricing import cost_at, rates_for
+from shared.domain.replies import Usage
+
+_TOKENS = tuple(field.name for field in fields(Usage) if field.name != "estimated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +99,7 @@ def compare(spends: Iterable[Spend], choose: Callable[[Spend], Baseline | None])
     requests, left_out = 0, 0
     by_reuse = Decimal(0)
     periods: dict[datetime, tuple[Decimal, Decimal]] = {}
-    for spend in spends:
-        baseline = choose(spend)
+    for baseline, spend in _priced_alike(spends, choose):
         would_be = None if baseline is None else baseline.cost_usd(spend)
         if would_be is None:
             left_out += spend.requests
@@ -118,3 +121,26 @@ def compare(spends: Iterable[Spend], choose: Callable[[Spend], Baseline | None])
         interval=None if kept is None else Interval(1 - kept.high, 1 - kept.low, kept.level),
         periods=len(periods),
     )
+
+
+def _priced_alike(
+    spends: Iterable[Spend], choose: Callable[[Spend], Baseline | None]
+) -> Iterator[tuple[Baseline | None, Spend]]:
+    """Spends with the same price of the same baseline as one: costs are linear in tokens, and a month has thousands."""
+    alike = defaultdict[tuple[datetime, str | None, int, bool], list[tuple[Baseline | None, Spend]]](list)
+    for spend in spends:
+        baseline = choose(spend)
+        name = None if baseline is None else baseline.profile.id
+        alike[spend.start, name, spend.prompt_above_tokens, spend.reused].append((baseline, spend))
+    for found in alike.values():
+        baseline, first = found[0]
+        counts = {name: sum(getattr(spend.usage, name) for _, spend in found) for name in _TOKENS}
+        yield (
+            baseline,
+            replace(
+                first,
+                requests=sum(spend.requests for _, spend in found),
+                usage=Usage(**counts),
+                cost_usd=sum((spend.cost_usd for _, spend in found), Decimal(0)),
+            ),
+        )

@@ -83,6 +83,16 @@ def count_of(sketch: bytes) -> int:
     return int(np.frombuffer(sketch, dtype=_PAIR)["count"].sum(dtype=np.int64))
 
 
+def count_up_to(sketch: bytes, value: float) -> int:
+    """How many values are at most `value`; those within 1% of it may be counted either way.
+
+    Raises:
+        ValueError: the bytes are no sketch.
+    """
+    pairs = np.frombuffer(sketch, dtype=_PAIR)
+    return int(pairs["count"][pairs["bin"] <= bin_of(value)].sum(dtype=np.int64))
+
+
 def quantiles(sketch: bytes, levels: Sequence[float]) -> tuple[float | None, ...]:
     """Estimates of quantiles, each within 1% of the value of rank ``floor(level * (count - 1))``; None without values.
 

@@ -8,11 +8,18 @@ import tempfile
 from pathlib import Path
 
 from shared.config import Settings
+from shared.container.alerting import build_alerting
+from shared.container.business import build_administration
+from shared.container.content import build_content
 from shared.container.contents import Container, Identity
 from shared.container.counting import build_counting, build_insight
-from shared.container.documents import build_ingestion, usual_model
+from shared.container.documents import build_ingestion, waiting_bytes
+from shared.container.exporting import build_exports
 from shared.container.models import build_providers, entra_credential
+from shared.container.notifying import build_notifying
 from shared.container.overseeing import build_event_log, build_oversight
+from shared.container.quality import build_watch, start_judge
+from shared.container.retrieving import build_rankings, build_retrieval
 from shared.container.signing_in import build_authenticator, build_entra_tokens, build_session_tokens, build_sessions
 from shared.container.storage import StorageAccess, storage_access
 from shared.domain.errors import DependencyUnavailable
@@ -32,8 +39,8 @@ from shared.services.idempotency import IdempotencyService
 from shared.services.readiness import ReadinessService
 from shared.services.receipts import ReceiptService
 from shared.services.recording import RecordWriter
-from shared.services.retrieval import RetrievalService
 from shared.services.reuse import AnswerReuse, SentenceEncoder
+from shared.services.rewriting import QuestionRewriter
 from shared.services.routing import RoutingService
 from shared.services.shelf import Shelf
 from shared.stores.audit import AUDIT_TABLE, TableAuditStore
@@ -41,11 +48,11 @@ from shared.stores.journal import FileJournal
 from shared.stores.login_guard import RedisLoginGuard
 from shared.stores.postgres.erasures import PostgresErasures
 from shared.stores.postgres.maintenance import PostgresMaintenance
-from shared.stores.postgres.passages import PostgresPassageIndex
 from shared.stores.postgres.pool import PostgresPool, entra_password
 from shared.stores.postgres.probe import PostgresProbe
 from shared.stores.postgres.receipts import PostgresConfigurationArchive, PostgresReceiptStore
 from shared.stores.postgres.records import PostgresRecordStore
+from shared.stores.postgres.storage import PostgresStorage
 from shared.stores.quality_artefact import load_quality_model
 from shared.stores.queue_spill import REQUEST_LOG_QUEUE, QueueProbe, StorageQueueSpill, open_queue
 from shared.stores.redis import RedisProbe, connect_redis
@@ -131,13 +138,20 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
         telemetry,
         refuses_without_store=settings.idempotency_without_store == "refuse",
     )
-    routing = RoutingService(shelf, attempts, providers, records, clock, telemetry, rng, keeper, reuse, counts.till)
+    content = build_content(settings, entra, pool, shelf, clock, telemetry, closing)
+    watch = build_watch(settings, redis, pool, clock, telemetry, closing)
+    routing = RoutingService(
+        shelf, attempts, providers, records, clock, telemetry, rng, keeper, reuse, counts.till, watch, content
+    )
     vectors = Shelf(*embedding_part(registry, policy), health, clock)
     embeddings = RoutingService(vectors, attempts, providers, records, clock, telemetry, rng, keeper, till=counts.till)
     trails, families = _tables(storage, closing)
     audit = AuditTrail(trails, clock, telemetry, writer=ids.request_id())
     closing.push_async_callback(audit.aclose)
-    tokens, tenant_tokens = build_session_tokens(settings, entra, clock, closing), build_entra_tokens(settings, clock)
+    tokens, tenant_tokens = (
+        build_session_tokens(settings, entra, families, clock, closing),
+        build_entra_tokens(settings, clock),
+    )
     sessions = build_sessions(
         settings, tokens, tenant_tokens, families, RedisLoginGuard(redis, clock), clock, telemetry
     )
@@ -147,10 +161,20 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
     closing.push_async_callback(records.aclose)
     keeper.start()
     closing.push_async_callback(keeper.aclose)
+    start_judge(routing, shelf, watch, clock, ids, telemetry, rng, closing)
     await _recover(records)
-    retrieval = RetrievalService(
-        PostgresPassageIndex(pool), embeddings, lambda: usual_model(vectors.registry), clock, ids, telemetry
+    retrieval = build_retrieval(
+        pool,
+        embeddings,
+        vectors,
+        build_rankings(
+            registry, policy, health, attempts, providers, records, keeper, counts.till, rng, clock, ids, telemetry
+        ),
+        clock,
+        ids,
+        telemetry,
     )
+    insight = build_insight(settings, password, shelf, clock, telemetry, closing)
     return Container(
         settings=settings,
         clock=clock,
@@ -167,20 +191,43 @@ async def _build(settings: Settings, closing: contextlib.AsyncExitStack) -> Cont
             (PostgresProbe(pool), RedisProbe(redis), QueueProbe(spill)), clock, either=_KEEP_RECORDS
         ),
         maintenance=PostgresMaintenance(pool, clock),
+        storage=PostgresStorage(pool),
         identity=Identity(tokens, sessions),
+        content=content,
         audit=audit,
         idempotency=idempotency,
         limits=counts.limits,
         till=counts.till,
         reconciler=counts.reconciler,
         oversight=build_oversight(
-            settings, pool, trails, families, cache, erasures, audit, log, shelf, clock, ids, telemetry
+            settings,
+            pool,
+            (trails, families),
+            cache,
+            waiting_bytes(storage, closing),
+            erasures,
+            audit,
+            log,
+            shelf,
+            clock,
+            ids,
+            telemetry,
+            content,
         ),
         ingestion=build_ingestion(settings, entra, password, embeddings, vectors, clock, ids, telemetry, closing),
-        insight=build_insight(settings, password, shelf, clock, telemetry, closing),
+        exports=build_exports(settings, entra, password, clock, ids, telemetry, closing),
+        insight=insight,
+        administration=build_administration(settings, pool, redis, insight.analytics, shelf, health, clock),
         retrieval=retrieval,
+        alerting=build_alerting(settings, password, shelf, clock, ids, telemetry, closing),
+        notifying=build_notifying(settings, entra, pool, lambda: shelf.policy, clock, telemetry, rng, closing),
         grounded=GroundedService(
-            retrieval, routing, shelf, telemetry, SentenceEncoder.from_quality_model(predictor).encode
+            retrieval,
+            routing,
+            shelf,
+            telemetry,
+            SentenceEncoder.from_quality_model(predictor).encode,
+            QuestionRewriter(routing, shelf, clock, ids, telemetry),
         ),
         close=closing.aclose,
     )

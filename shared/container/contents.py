@@ -9,17 +9,24 @@ from shared.ports import (
     Clock,
     Ids,
     LedgerMaintenance,
+    StorageUpkeep,
     Telemetry,
 )
 from shared.security.session_tokens import SessionTokens
+from shared.services.administration import Administration
+from shared.services.alert_desk import Alerting
 from shared.services.audit import AuditTrail
+from shared.services.content_keeping import ContentKeeper
 from shared.services.deployment_health import DeploymentHealth
+from shared.services.export_work import ExportWork
+from shared.services.exporting import ExportDesk
 from shared.services.grounded import GroundedService
 from shared.services.idempotency import IdempotencyService
 from shared.services.ingestion import IngestionService
 from shared.services.ingestion_work import IngestionWork
 from shared.services.insight import Insight
 from shared.services.limits import Limits
+from shared.services.notifying import Notifying
 from shared.services.oversight import Oversight
 from shared.services.readiness import ReadinessService
 from shared.services.receipts import ReceiptService
@@ -54,6 +61,14 @@ class Ingestion:
 
 
 @dataclass(frozen=True, slots=True)
+class Exports:
+    """Files of rows: `desk` streams and takes orders, `work` does what the queue says."""
+
+    desk: ExportDesk
+    work: ExportWork
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     """What the edge works with."""
 
@@ -71,7 +86,9 @@ class Container:
     receipts: ReceiptService
     readiness: ReadinessService
     maintenance: LedgerMaintenance
+    storage: StorageUpkeep
     identity: Identity
+    content: ContentKeeper
     audit: AuditTrail
     idempotency: IdempotencyService
     limits: Limits
@@ -79,7 +96,11 @@ class Container:
     reconciler: Reconciler
     oversight: Oversight
     ingestion: Ingestion
+    exports: Exports
     insight: Insight
+    administration: Administration
     retrieval: RetrievalService
     grounded: GroundedService
+    notifying: Notifying
+    alerting: Alerting
     close: Callable[[], Awaitable[None]]

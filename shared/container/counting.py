@@ -17,6 +17,7 @@ from shared.services.bookkeeping import Bookkeeper
 from shared.services.feedback import FeedbackDesk
 from shared.services.insight import Insight
 from shared.services.limits import Limits
+from shared.services.quality_scores import QualityScores
 from shared.services.reconciling import Reconciler
 from shared.services.rollups import Rollups
 from shared.services.shelf import Shelf
@@ -25,6 +26,7 @@ from shared.stores.postgres.analytics import PostgresAnalytics
 from shared.stores.postgres.budgets import PostgresBudgetLedger
 from shared.stores.postgres.feedback import PostgresFeedback
 from shared.stores.postgres.pool import PasswordSource, PostgresPool
+from shared.stores.postgres.quality import PostgresQuality
 from shared.stores.postgres.rollups import PostgresRollups
 from shared.stores.redis_budgets import RedisBudgetStore
 from shared.stores.redis_limits import RedisLimitStore
@@ -49,6 +51,7 @@ def build_insight(
         Analytics(PostgresAnalytics(pool), lambda: shelf.registry, settings.former_models),
         FeedbackDesk(PostgresFeedback(pool), lambda: shelf.policy, telemetry),
         Rollups(rollups, lambda: shelf.registry, clock, telemetry),
+        QualityScores(PostgresQuality(pool), PostgresAnalytics(pool), clock),
     )
 
 

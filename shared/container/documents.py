@@ -6,7 +6,7 @@ from azure.core.credentials_async import AsyncTokenCredential
 
 from shared.config import Settings
 from shared.container.contents import Ingestion
-from shared.container.storage import storage_access
+from shared.container.storage import StorageAccess, storage_access
 from shared.domain.errors import ModelNotFound
 from shared.domain.models import Registry
 from shared.ports import (
@@ -48,8 +48,7 @@ def build_ingestion(
     )
     closing.push_async_callback(pool.aclose)
     storage = storage_access(settings, entra)
-    blobs = AzureBlobStore(open_container(INGESTION_CONTAINER, **storage))
-    closing.push_async_callback(blobs.aclose)
+    blobs = waiting_bytes(storage, closing)
     inbox = AzureBlobStore(open_container(INBOX_CONTAINER, **storage))
     closing.push_async_callback(inbox.aclose)
     queue = StorageIngestionQueue(open_queue(INGESTION_QUEUE, **storage))
@@ -66,6 +65,13 @@ def build_ingestion(
     )
     desk = IngestionService(documents, blobs, inbox, queue, ids, telemetry)
     return Ingestion(desk, IngestionWork(shop, clock, ids, telemetry))
+
+
+def waiting_bytes(storage: StorageAccess, closing: contextlib.AsyncExitStack) -> AzureBlobStore:
+    """Where the bytes of documents wait to be ingested."""
+    blobs = AzureBlobStore(open_container(INGESTION_CONTAINER, **storage))
+    closing.push_async_callback(blobs.aclose)
+    return blobs
 
 
 def usual_model(embeddings: Registry) -> str:

@@ -19,6 +19,7 @@ from shared.providers.openai_maas import OpenAiMaasProvider
 from shared.providers.vertex_embedding import VertexEmbeddingProvider
 from shared.providers.vertex_grpc import VertexGrpc
 from shared.providers.vertex_http import VertexHttp
+from shared.providers.vertex_ranking import VertexRankingProvider
 
 
 def build_providers(
@@ -42,6 +43,7 @@ def build_providers(
         ProviderKind.HUGGING_FACE: HuggingFaceProvider(http, grpc),
         ProviderKind.CUSTOM: CustomEndpointProvider(grpc),
         ProviderKind.TEXT_EMBEDDING: VertexEmbeddingProvider(grpc),
+        ProviderKind.RANKING: VertexRankingProvider(http),
     }
 
 

@@ -3,13 +3,16 @@
 import contextlib
 
 from shared.config import Settings
+from shared.container.alerting import build_threat_notices
 from shared.ports import (
+    BlobStore,
     Clock,
     Ids,
     Telemetry,
 )
 from shared.services.audit import AuditTrail
 from shared.services.compliance import ComplianceReporter, Fact, encryption_facts
+from shared.services.content_keeping import ContentKeeper
 from shared.services.oversight import Oversight
 from shared.services.personal_stores import AnswersOfPersons, AuditOfPersons, SessionsOfPersons
 from shared.services.privacy import PrivacyService
@@ -22,6 +25,7 @@ from shared.stores.postgres.encryption import connection_encryption
 from shared.stores.postgres.erasures import PostgresErasures
 from shared.stores.postgres.feedback import PostgresFeedbackOfPersons
 from shared.stores.postgres.personal import PostgresEventsOfPersons, PostgresLedgerOfPersons
+from shared.stores.postgres.personal_documents import PostgresDocumentsOfPersons
 from shared.stores.postgres.pool import PostgresPool
 from shared.stores.postgres.retention import PostgresRetention
 from shared.stores.postgres.security_events import PostgresSecurityEvents
@@ -42,9 +46,9 @@ def build_event_log(
 def build_oversight(
     settings: Settings,
     pool: PostgresPool,
-    trails: TableAuditStore,
-    families: TableSessionFamilies,
+    tables: tuple[TableAuditStore, TableSessionFamilies],
     cache: RedisAnswerCache,
+    blobs: BlobStore,
     erasures: PostgresErasures,
     audit: AuditTrail,
     log: SecurityEventLog,
@@ -52,17 +56,22 @@ def build_oversight(
     clock: Clock,
     ids: Ids,
     telemetry: Telemetry,
+    content: ContentKeeper,
 ) -> Oversight:
     """What watches, erases, retains and reports."""
-    threats = ThreatWatch(PostgresThreats(pool), log.store, lambda: shelf.policy, clock, telemetry)
+    trails, families = tables
+    notices = build_threat_notices(pool, shelf, clock)
+    threats = ThreatWatch(PostgresThreats(pool), log.store, lambda: shelf.policy, clock, telemetry, notices.tell)
     stores = (
         PostgresLedgerOfPersons(pool, clock),
         PostgresEventsOfPersons(pool),
         AuditOfPersons(trails, clock),
         SessionsOfPersons(families),
         AnswersOfPersons(cache),
-        # After the ledger, whose pseudonyms it looks for; last, because orders under way count stores.
+        # After the ledger, whose pseudonyms it looks for. What comes later stands later: orders under way count stores.
         PostgresFeedbackOfPersons(pool),
+        PostgresDocumentsOfPersons(pool, blobs),
+        content,
     )
     privacy = PrivacyService(stores, erasures, audit, clock, ids, telemetry)
     retention = Retention(PostgresRetention(pool), trails, lambda: shelf.policy, clock, telemetry)

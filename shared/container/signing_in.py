@@ -24,18 +24,22 @@ from shared.services.sessions import SessionService
 
 
 def build_session_tokens(
-    settings: Settings, entra: AsyncTokenCredential | None, clock: Clock, closing: contextlib.AsyncExitStack
+    settings: Settings,
+    entra: AsyncTokenCredential | None,
+    families: SessionFamilies,
+    clock: Clock,
+    closing: contextlib.AsyncExitStack,
 ) -> SessionTokens | None:
     """What signs and checks session tokens, where a key vault or a file of keys is set."""
     if settings.signing_keys_file is not None:
-        return SessionTokens(FileSigningKeys(settings.signing_keys_file, clock), clock)
+        return SessionTokens(FileSigningKeys(settings.signing_keys_file, clock), clock, families)
     if settings.key_vault_url is None or entra is None:
         return None
     from azure.keyvault.secrets.aio import SecretClient  # noqa: PLC0415 - 0.1 s of CPU where no vault is used
 
     client = SecretClient(settings.key_vault_url, entra, retry_total=0)
     closing.push_async_callback(client.close)
-    return SessionTokens(KeyVaultSigningKeys(client, clock), clock)
+    return SessionTokens(KeyVaultSigningKeys(client, clock), clock, families)
 
 
 def build_sessions(

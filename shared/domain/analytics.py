@@ -11,6 +11,8 @@ from shared.domain.replies import Usage
 LATE = timedelta(minutes=2)
 """A record that is written longer than this after its request ended came late: by the queue, or from a journal."""
 MINUTES_KEPT = timedelta(hours=48)
+STALE_AFTER = timedelta(minutes=5)
+"""Rollups that end so long before now say too little of now."""
 MOST_TAG_VALUES = 100
 """Values of a tag that a bucket keeps apart, by tenant; the rarer ones are counted together as `OTHER`."""
 MAX_TAG_VALUE_CHARS = 128
@@ -58,7 +60,8 @@ class AnalyticsQuery:
     """A question to the rollups.
 
     Attributes:
-        edges: the buckets' starts, and the end of the last one: ascending, whole UTC hours. Two make one bucket.
+        edges: the buckets' starts, and the end of the last one: ascending, whole UTC hours, or minutes that are not
+            older than `MINUTES_KEPT`. Two make one bucket.
         group_by: a row for each combination of these; `TAG` stands for `tag_key`.
         filters: values to be taken, by dimension; `TAG` for values of `tag_key`.
         tag_key: the tag that `TAG` means; only requests that have it are counted then.
@@ -80,8 +83,10 @@ class AnalyticsQuery:
     @property
     def granularity(self) -> Granularity:
         """The coarsest rollups that can answer it exactly."""
-        whole = all(edge.astimezone(UTC).time() == datetime.min.time() for edge in self.edges)
-        return Granularity.DAY if whole else Granularity.HOUR
+        times = {edge.astimezone(UTC).time() for edge in self.edges}
+        if times == {datetime.min.time()}:
+            return Granularity.DAY
+        return Granularity.MINUTE if any(time.minute for time in times) else Granularity.HOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,9 @@ class Aggregate:
         usage: tokens that were used.
         duration_ms: sum over those that succeeded; `succeeded` says how many these are.
         latency, ttft, overhead: sketches (`shared.analytics.sketches`), milliseconds.
-        ratings: requests that were rated; `rating_sum` adds up their ratings.
+        ratings: requests that were rated; `rating_sum` adds up their ratings, `rating_squares` the squares of these.
+        judged: those that nobody rated, and a judge did; likewise.
+        signalled: those whose score comes of what is plainly wrong with the answer; likewise.
         generated_tokens: of attempts, in `generation_ms` after their first token.
     """
 
@@ -121,6 +128,13 @@ class Aggregate:
     overhead: bytes = b""
     ratings: int = 0
     rating_sum: float = 0.0
+    rating_squares: float = 0.0
+    judged: int = 0
+    judged_sum: float = 0.0
+    judged_squares: float = 0.0
+    signalled: int = 0
+    signalled_sum: float = 0.0
+    signalled_squares: float = 0.0
     generation_ms: float = 0.0
     generated_tokens: int = 0
 
@@ -162,3 +176,11 @@ class Freshness:
 
     as_of: datetime
     pending: int
+
+    def complete_until(self, now: datetime) -> datetime:
+        """The last whole minute, UTC, up to which figures are complete; the minute that runs never is."""
+        return min(self.as_of, now).astimezone(UTC).replace(second=0, microsecond=0)
+
+    def is_stale(self, now: datetime) -> bool:
+        """Whether that is long ago: the timer stands still, or is far behind."""
+        return now - self.as_of > STALE_AFTER

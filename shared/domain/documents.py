@@ -152,6 +152,7 @@ class DocumentSource:
         sha: SHA-256 of the bytes, in hex.
         label: declared; what is found can raise it, never lower it.
         acl: groups of which a reader must be in one; empty lets every reader of the collection in.
+        principal: who sent it; kept for the person's sake (`shared.domain.privacy`) and shown to nobody.
     """
 
     tenant_id: str
@@ -167,6 +168,7 @@ class DocumentSource:
     acl: frozenset[str] = frozenset()
     metadata: Mapping[str, str] = field(default_factory=dict)
     service: str = ""
+    principal: str = ""
 
 
 @dataclass(frozen=True, slots=True)

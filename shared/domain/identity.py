@@ -20,6 +20,8 @@ class Permission(StrEnum):
     ADMIN_WRITE = "admin.write"
     COMPLIANCE_WRITE = "compliance.write"
     """Export and erasure of a person's data."""
+    CONTENT_READ = "content.read"
+    """Prompts and answers of services that have them kept."""
 
 
 class SignedIn(Enum):
@@ -70,7 +72,7 @@ class Principal:
         proof: what proved it.
         expires_at: when the proof ends, where it says so.
         session_id: the router session it came with.
-        groups: that its proof names, as documents' access lists do; a session's tokens name none.
+        groups: that its proof names, as documents' access lists do; of a session, those that were named at sign-in.
     """
 
     id: str

@@ -25,6 +25,8 @@ class ProviderKind(StrEnum):
     """A Vertex endpoint of the customer's own, through predict or rawPredict."""
     TEXT_EMBEDDING = "text_embedding"
     """Google's text embedding models through predict; never a candidate for an answer."""
+    RANKING = "ranking"
+    """Google's ranking models through `rankingConfigs:rank` of Discovery Engine; likewise."""
 
 
 class EndpointFormat(StrEnum):
@@ -139,6 +141,28 @@ class EmbeddingTraits:
 
 
 @dataclass(frozen=True, slots=True)
+class RankingTraits:
+    """What a ranking model takes.
+
+    Its price stands in `Rates.output` for a million queries: the ledger counts each query that the vendor bills as one
+    token of output, and the texts cost nothing.
+
+    Attributes:
+        max_texts: of one call.
+        max_text_tokens: of one text; the vendor leaves out what is more.
+        texts_per_query: how many texts the vendor bills as one query.
+    """
+
+    max_texts: int
+    max_text_tokens: int
+    texts_per_query: int
+
+    def queries(self, texts: int) -> int:
+        """What the vendor bills for a call with so many texts."""
+        return -(-texts // self.texts_per_query)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelProfile:
     """What a model can do and costs.
 
@@ -167,6 +191,8 @@ class ModelProfile:
     """4.0: text is cut as measured for the publisher's tokenizer family; other values scale the count by 4 over it."""
     embedding: EmbeddingTraits | None = None
     """Set for models that give vectors instead of answers; these stand in `Registry.embeddings` only."""
+    ranking: RankingTraits | None = None
+    """Set for models that rank texts; these stand in `Registry.rankings` only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +243,8 @@ class Registry:
     """The canonical content that `version` is the hash of, so that a receipt of this version can always be repeated."""
     embeddings: "Registry | None" = field(default=None, repr=False)
     """The embedding models and their deployments, of the same version; apart, so that they are no candidates here."""
+    rankings: "Registry | None" = field(default=None, repr=False)
+    """The ranking models, likewise."""
 
     def resolve(self, name: str) -> ModelProfile | None:
         """The model of that id or alias."""

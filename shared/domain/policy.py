@@ -7,11 +7,15 @@ from enum import StrEnum
 
 from shared.domain.budgets import Budget
 from shared.domain.caching import CachePolicy
+from shared.domain.channels import Channel
 from shared.domain.health import HealthRules
 from shared.domain.identity import Principal
+from shared.domain.judging import JudgingRules
+from shared.domain.kept_content import ContentRules
 from shared.domain.limits import Priority, RateLimit
 from shared.domain.resilience import CascadePolicy, HedgePolicy, RetryPolicy
 from shared.domain.retention import RetentionRules
+from shared.domain.retrieval_rules import RetrievalRules
 from shared.domain.rules import Rule
 from shared.domain.scopes import Subject
 from shared.domain.security import DetectionRules, GuardRules, SecurityLevel
@@ -64,6 +68,7 @@ class ServicePolicy:
         residency: zones in which its content must stay; a deployment must lie wholly in one of them.
         limits: what its requests may ask for; None leaves it at the policy's.
         cache: how its answers are reused; None: never, nothing of them is kept.
+        content: how long its prompts and answers are kept, for people to look at; None: they are not.
         team: whose limits and budgets its requests count for; None leaves it to their tag ``team``.
         priority: of its requests in rate limits, unless they ask for less.
         guard: what is done about sensitive content, attacks, and answers that tell too much.
@@ -80,6 +85,7 @@ class ServicePolicy:
     team: str | None = None
     priority: Priority = Priority.NORMAL
     guard: GuardRules = field(default_factory=GuardRules)
+    content: ContentRules | None = None
 
 
 class UnknownTask(StrEnum):
@@ -164,8 +170,12 @@ class Policy:
     health: HealthRules = field(default_factory=HealthRules)
     threats: tuple[ThreatRule, ...] = DEFAULT_THREAT_RULES
     retention: RetentionRules = field(default_factory=RetentionRules)
+    retrieval: RetrievalRules = field(default_factory=RetrievalRules)
+    judging: JudgingRules = field(default_factory=JudgingRules)
     detection: DetectionRules = field(default_factory=DetectionRules)
     """What is looked for beside what is known, for all services."""
+    channels: Mapping[str, Channel] = field(default_factory=dict)
+    """Where people are told of alerts, by name."""
     document: str = field(default="", repr=False)
     """The canonical content that `version` is the hash of, so that a receipt of this version can always be repeated."""
 

@@ -90,6 +90,10 @@ class RequestRecord:
     was not used again, and `cost_usd` is 0."""
     saved_usd: Decimal = Decimal(0)
     """What the answer of a hit cost when it was made; not part of `cost_usd`."""
+    quality_source: str | None = None
+    """Who says `quality_score` (`shared.domain.quality_signals.QualitySource`)."""
+    quality_signs: str = ""
+    """What the answer shows by itself (`shared.domain.quality_signals.written`)."""
 
     @property
     def duration_ms(self) -> float:

@@ -148,7 +148,16 @@ class Embedded:
     embeddings: tuple[Embedding, ...]
 
 
-StreamEvent = TextDelta | ThinkingDelta | ToolCallDelta | UsageUpdate | Finished | Origin | CitationFound | Embedded
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """How well the texts of a `RankingRequest` answer its question, in [0, 1], in the texts' order."""
+
+    scores: tuple[float, ...]
+
+
+StreamEvent = (
+    TextDelta | ThinkingDelta | ToolCallDelta | UsageUpdate | Finished | Origin | CitationFound | Embedded | Ranked
+)
 
 CONTENT_EVENTS = (TextDelta, ThinkingDelta, ToolCallDelta)
 """Events that the caller sees as content: from the first of them on, no other model may take over silently."""
@@ -168,6 +177,8 @@ class ChatReply:
     citations: tuple[Citation, ...] = ()
     embeddings: tuple[Embedding, ...] = ()
     """Of an `EmbeddingRequest`, in the order of its texts."""
+    scores: tuple[float, ...] = ()
+    """Of a `RankingRequest`, in the order of its texts."""
 
     def text(self) -> str:
         """The visible text."""
@@ -196,6 +207,7 @@ class ReplyBuilder:
         self._calls: dict[int, dict[str, Any]] = {}
         self._citations: list[Citation] = []
         self._embeddings: tuple[Embedding, ...] = ()
+        self._scores: tuple[float, ...] = ()
         self._origin = Origin()
         self._finish: Finished | None = None
         self.usage = Usage()
@@ -209,11 +221,10 @@ class ReplyBuilder:
     def add(self, event: StreamEvent) -> None:
         """Take one event."""
         match event:
-            case TextDelta(text=text):
-                if text:
-                    self._continue("text")
-                    self._texts.append(text)
-                    self.has_content = True
+            case TextDelta(text=text) if text:
+                self._continue("text")
+                self._texts.append(text)
+                self.has_content = True
             case ThinkingDelta():
                 self._add_thinking(event)
             case ToolCallDelta():
@@ -231,6 +242,8 @@ class ReplyBuilder:
                 self._citations.append(citation)
             case Embedded(embeddings=embeddings):
                 self._embeddings = embeddings
+            case Ranked(scores=scores):
+                self._scores = scores
 
     def extend(self, events: Sequence[StreamEvent]) -> "ReplyBuilder":
         """Take several events; returns self, so that a plain reply is one expression."""
@@ -253,6 +266,7 @@ class ReplyBuilder:
             response_id=self._origin.response_id,
             citations=tuple(self._citations),
             embeddings=self._embeddings,
+            scores=self._scores,
         )
 
     def _add_thinking(self, event: ThinkingDelta) -> None:

@@ -60,6 +60,7 @@ class SessionFamily:
         rotated_at: when `current` was given out.
         expires_at: end of the session, whatever is refreshed.
         revoked: no token of it is good any more.
+        groups: that the proof at sign-in named.
     """
 
     id: str
@@ -72,6 +73,7 @@ class SessionFamily:
     expires_at: datetime
     spent: tuple[str, ...] = ()
     revoked: bool = False
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,10 @@ Every port that keeps state has a working twin in `shared.stores.memory`, and on
 Every method that leaves the process takes or has a deadline, and says here what it raises.
 """
 
+from shared.ports.alerting import AlertStep, AlertStore
 from shared.ports.analytics import AnalyticsStore, FeedbackStore, RollupStore
+from shared.ports.content import ContentKeys, ContentStore, Sealer
+from shared.ports.exporting import ExportFile, ExportFiles, ExportJobs, ExportQueue, ExportRows, ExportUpload
 from shared.ports.identity import (
     Authenticator,
     CredentialCheck,
@@ -20,8 +23,10 @@ from shared.ports.ledger import (
     RecordJournal,
     RecordSpill,
     RecordStore,
+    StorageUpkeep,
 )
 from shared.ports.models import ModelProvider, ProviderCall
+from shared.ports.notifying import ChannelSender, DeliveryStore, Secrets
 from shared.ports.oversight import (
     AuditStore,
     ErasureStore,
@@ -32,6 +37,7 @@ from shared.ports.oversight import (
     SecurityEventStore,
     ThreatStore,
 )
+from shared.ports.quality import QualityMean, QualityMeans, QualityStore, SentMessages
 from shared.ports.retrieval import (
     BlobStore,
     DocumentPage,
@@ -39,7 +45,6 @@ from shared.ports.retrieval import (
     DocumentStore,
     IngestionQueue,
     PassageIndex,
-    Reranker,
     UnembeddedChunk,
     VectorTable,
     VectorTables,
@@ -50,6 +55,8 @@ from shared.ports.telemetry import Span, Telemetry
 from shared.ports.world import Clock, Ids, Probe, RandomSource
 
 __all__ = [
+    "AlertStep",
+    "AlertStore",
     "AnalyticsStore",
     "AnswerCache",
     "AuditStore",
@@ -57,16 +64,26 @@ __all__ = [
     "BlobStore",
     "BudgetLedger",
     "BudgetStore",
+    "ChannelSender",
     "Claim",
     "ClaimState",
     "Clock",
     "ConfigurationArchive",
+    "ContentKeys",
+    "ContentStore",
     "CredentialCheck",
+    "DeliveryStore",
     "DocumentPage",
     "DocumentParser",
     "DocumentStore",
     "ErasureStore",
+    "ExportFile",
+    "ExportFiles",
+    "ExportJobs",
     "ExportPage",
+    "ExportQueue",
+    "ExportRows",
+    "ExportUpload",
     "FeedbackStore",
     "HealthStore",
     "IdempotencyKey",
@@ -81,20 +98,26 @@ __all__ = [
     "PersonalStore",
     "Probe",
     "ProviderCall",
+    "QualityMean",
+    "QualityMeans",
+    "QualityStore",
     "RandomSource",
     "ReceiptStore",
     "RecordJournal",
     "RecordSpill",
     "RecordStore",
-    "Reranker",
     "RetentionStore",
     "RollupStore",
+    "Sealer",
+    "Secrets",
     "SecurityEventStore",
     "SecurityEvents",
+    "SentMessages",
     "SessionFamilies",
     "SessionSigner",
     "SigningKeys",
     "Span",
+    "StorageUpkeep",
     "Telemetry",
     "ThreatStore",
     "UnembeddedChunk",

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from shared.domain.receipts import ChainHead, ChainSection, ReceiptRow
 from shared.domain.records import RequestRecord
+from shared.domain.storage import TableStorage
 
 
 class RecordStore(Protocol):
@@ -87,6 +88,26 @@ class LedgerMaintenance(Protocol):
 
         Raises:
             DependencyUnavailable: the ledger is away.
+        """
+        ...
+
+
+class StorageUpkeep(Protocol):
+    """What tables take up, and indexes that are mostly waste."""
+
+    async def tables(self) -> Sequence[TableStorage]:
+        """All tables, the largest first.
+
+        Raises:
+            DependencyUnavailable: the database is away.
+        """
+        ...
+
+    async def rebuild_index(self) -> str | None:
+        """Build one index that is mostly waste anew, while it is used; returns its name, or None when none was.
+
+        Raises:
+            DependencyUnavailable: the database is away; the old index is as it was.
         """
         ...
 

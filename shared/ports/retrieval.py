@@ -84,8 +84,22 @@ class DocumentStore(Protocol):
     async def known_vectors(self, tenant_id: str, model: str, shas: Sequence[str]) -> Mapping[str, bytes]:
         """Vectors of the tenant's chunks by `Chunk.sha`, single precision: what is unchanged is not embedded again.
 
+        Those of `keep_vectors` are among them.
+
         Raises:
             DependencyUnavailable: the store is away.
+        """
+        ...
+
+    async def keep_vectors(self, document: Document, vectors: Mapping[str, bytes], *, model: str, worker: str) -> bool:
+        """Keep vectors of a version that is worked on, by `Chunk.sha`, until it is published or the document deleted.
+
+        Nothing is searched by them. They spare whoever works on the version next from paying for them again.
+
+        Returns False when the lease was lost; nothing was kept.
+
+        Raises:
+            DependencyUnavailable: they were not kept, as far as can be known; doing it again is safe.
         """
         ...
 
@@ -168,8 +182,11 @@ class DocumentStore(Protocol):
         """
         ...
 
-    async def stuck(self, *, older_than_s: float, limit: int = 100) -> Sequence[Document]:
+    async def stuck(self, *, older_than_s: float, waiting_s: float = 0.0, limit: int = 100) -> Sequence[Document]:
         """Versions of all tenants that nobody works on though they have not ended, unchanged for so many seconds.
+
+        Those that nobody took yet are among them only when they are unchanged for `waiting_s` as well: they may be
+        waiting for their turn, and thousands that do must not hide the few whose worker died.
 
         Raises:
             DependencyUnavailable: the store is away.
@@ -218,18 +235,6 @@ class PassageIndex(Protocol):
 
         Raises:
             DependencyUnavailable: the store is away.
-        """
-        ...
-
-
-class Reranker(Protocol):
-    """Reads a question and passages together, which tells more than comparing their vectors, and costs more."""
-
-    async def rerank(self, question: str, texts: Sequence[str]) -> Sequence[float]:
-        """How well each text answers the question, in [0, 1], in the texts' order.
-
-        Raises:
-            ProviderError: of the class that fits.
         """
         ...
 

@@ -173,3 +173,11 @@ class BudgetLedger(Protocol):
             DependencyUnavailable: the ledger is away.
         """
         ...
+
+    async def settled(self, tenant_id: str, prefixes: Sequence[str]) -> Mapping[str, int]:
+        """What accounts whose ids begin with one of some texts were charged with, in micro-USD.
+
+        Raises:
+            DependencyUnavailable: the ledger is away.
+        """
+        ...

@@ -31,7 +31,7 @@ from shared.domain.errors import (
     ProviderError,
     ProviderUnavailable,
 )
-from shared.domain.models import Deployment
+from shared.domain.models import Deployment, ProviderKind
 from shared.ports import Clock, ProviderCall
 from shared.providers.credentials import TokenSource
 from shared.providers.errors import connection_failed, from_http, no_answer_in_time, unreadable
@@ -193,6 +193,8 @@ class VertexHttp:
     def _host(self, deployment: Deployment) -> str:
         if deployment.dedicated_host:
             return trusted_host(deployment, self._trusted_host_suffixes)
+        if deployment.provider is ProviderKind.RANKING:
+            return _ranking_host(deployment.region)
         if deployment.region == "global":
             return "aiplatform.googleapis.com"
         if deployment.region in _MULTI_REGIONS:
@@ -263,6 +265,11 @@ def trusted_host(deployment: Deployment, suffixes: tuple[str, ...] = GOOGLE_HOST
             param=f"deployments.{deployment.id}.dedicated_host",
         )
     return host
+
+
+def _ranking_host(region: str) -> str:
+    """Discovery Engine's host (https://cloud.google.com/generative-ai-app-builder/docs/locations)."""
+    return "discoveryengine.googleapis.com" if region == "global" else f"{region}-discoveryengine.googleapis.com"
 
 
 def _payload(body: bytes) -> bytes | io.BytesIO:

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Final
 
 from shared.domain.documents import Block, BlockKind, Chunk, DocumentUnreadable, ParsedDocument
+from shared.rag.outlining import Outline
 
 TokenCounter = Callable[[str], int]
 """Tokens of a text, about; of a piece of it about its share."""
@@ -83,21 +84,20 @@ def cut(
         DocumentUnreadable: it would be more than `rules.max_chunks`.
     """
     text = document.text
+    outline = Outline(text)
     chunks: list[Chunk] = []
     for group in _groups(_sections(document, count_tokens, rules), rules):
         if len(chunks) == rules.max_chunks:
             raise DocumentUnreadable(
                 f"It is too long: it would make more than {rules.max_chunks:,} chunks. Send it in parts."
             )
-        chunks.append(_chunk(len(chunks), group, text, title, count_tokens, rules))
+        prefix = _prefix(title, group[0], outline, rules.prefix_chars)
+        chunks.append(_chunk(len(chunks), group, text, prefix, count_tokens))
     return tuple(chunks)
 
 
-def _chunk(
-    ordinal: int, pieces: Sequence[_Piece], text: str, title: str, count_tokens: TokenCounter, rules: ChunkRules
-) -> Chunk:
+def _chunk(ordinal: int, pieces: Sequence[_Piece], text: str, prefix: str, count_tokens: TokenCounter) -> Chunk:
     first, start, end = pieces[0], pieces[0].start, pieces[-1].end
-    prefix = _prefix(title, first, rules.prefix_chars)
     body = text[start:end]
     whole = f"{prefix}\n{body}" if prefix else body
     # Lengths are part of it, so that moving a border between prefix and text makes another chunk.
@@ -105,13 +105,13 @@ def _chunk(
     return Chunk(ordinal, body, prefix, first.page, start, end, count_tokens(whole), digest)
 
 
-def _prefix(title: str, first: _Piece, limit: int) -> str:
+def _prefix(title: str, first: _Piece, outline: Outline, limit: int) -> str:
     headings = [heading for heading in first.path if heading != title]
     places = " > ".join(" ".join(heading.split())[: limit // 3] for heading in (title, *headings) if heading.strip())
     # The nearest headings tell the most: a long way is shortened from the left, after the title.
     if len(places) > limit:
         places = f"{places[: limit // 3]} ... {places[-limit // 2 :]}"
-    return "\n".join(filter(None, (places, first.table[:limit])))
+    return "\n".join(filter(None, (places, first.table[:limit], outline.at(first.start))))
 
 
 def _groups(sections: Iterator[list[list[_Piece]]], rules: ChunkRules) -> Iterator[list[_Piece]]:

@@ -89,6 +89,13 @@ def query_terms(text: str) -> Mapping[str, float]:
     return {term: count / QUARTERS for term, count in counts.items()}
 
 
+def telling_terms(text: str) -> frozenset[str]:
+    """The words of a query without those that only ask; none when it has no others."""
+    counts: Counter[str] = Counter()
+    _count(counts, text, _ASKING_WORDS, QUARTERS)
+    return frozenset(counts)
+
+
 def length(terms: Mapping[str, int]) -> int:
     """Of a chunk, as its words are counted."""
     return min(sum(terms.values()), MAX_COUNT)

@@ -1,4 +1,4 @@
-"""The part of registry and policy that requests for vectors are decided on. Pure."""
+"""The parts of registry and policy that requests for vectors, and for rankings, are decided on. Pure."""
 
 from dataclasses import replace
 
@@ -15,9 +15,18 @@ def embedding_part(registry: Registry, policy: Policy) -> tuple[Registry, Policy
     would only shut embeddings out, and naming a model is no privilege here, because vectors of two models cannot be
     compared.
     """
-    embeddings = registry.embeddings or Registry(registry.version, {}, (), document=registry.document)
-    targets = {*embeddings.models, *(deployment.id for deployment in embeddings.deployments)}
-    return embeddings, replace(
+    return _part(registry.embeddings, registry, policy)
+
+
+def ranking_part(registry: Registry, policy: Policy) -> tuple[Registry, Policy]:
+    """The ranking models, and the policy as it applies to them: as to embedding models."""
+    return _part(registry.rankings, registry, policy)
+
+
+def _part(part: Registry | None, registry: Registry, policy: Policy) -> tuple[Registry, Policy]:
+    part = part or Registry(registry.version, {}, (), document=registry.document)
+    targets = {*part.models, *(deployment.id for deployment in part.deployments)}
+    return part, replace(
         policy,
         rules=tuple(_without_foreign_pin(rule, targets) for rule in policy.rules),
         limits=replace(policy.limits, pin=True),
@@ -27,10 +36,11 @@ def embedding_part(registry: Registry, policy: Policy) -> tuple[Registry, Policy
 
 
 def part_of(model_id: str | None, registry: Registry, policy: Policy) -> tuple[Registry, Policy]:
-    """What a request that names `model_id` is decided on: the embedding part for an embedding model, else the whole."""
-    if registry.embeddings is None or model_id not in registry.embeddings.models:
-        return registry, policy
-    return embedding_part(registry, policy)
+    """What a request that names `model_id` is decided on: the part that the model stands in, else the whole."""
+    for part in (registry.embeddings, registry.rankings):
+        if part is not None and model_id in part.models:
+            return _part(part, registry, policy)
+    return registry, policy
 
 
 def _without_foreign_pin(rule: Rule, targets: set[str]) -> Rule:

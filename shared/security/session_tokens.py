@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from shared.domain.errors import DependencyUnavailable, Unauthenticated
 from shared.domain.identity import Principal, Proof
 from shared.domain.sessions import SigningKey, signing_key_at
-from shared.ports import Clock, SigningKeys
+from shared.ports import Clock, SessionFamilies, SigningKeys
 from shared.security.claims import IDENTIFIER, router_roles
 from shared.security.entra import key_id_of
 from shared.security.token_cache import TokenCache
@@ -23,6 +24,11 @@ ISSUER = "llm-router"
 LIFETIME_S = 900
 _MAX_CHARACTERS = 4096
 _LEEWAY_S = 60
+_MOST_GROUPS = 50
+_MOST_GROUP_CHARACTERS = 1_900
+"""In a token, which stands in every request; 50 object ids are 1,800."""
+_GROUPS, _MORE_GROUPS = "groups", "hasgroups"
+"""As Entra calls the claims: the groups, or that there are too many to name."""
 
 
 class SessionTokens:
@@ -31,10 +37,12 @@ class SessionTokens:
     Args:
         keys: where the key pairs come from.
         clock: validity.
+        families: where the groups of sessions are that have too many for a token; None: such sessions have none.
     """
 
-    def __init__(self, keys: SigningKeys, clock: Clock) -> None:
+    def __init__(self, keys: SigningKeys, clock: Clock, families: SessionFamilies | None = None) -> None:
         self._keys = keys
+        self._families = families
         self._clock = clock
         self._cache = TokenCache()
         self._parsed: dict[str, EllipticCurvePrivateKey] = {}
@@ -58,6 +66,7 @@ class SessionTokens:
             "svc": principal.service,
             "roles": sorted(role.value for role in principal.roles),
             "sid": session_id,
+            **_group_claims(principal.groups),
             "jti": str(uuid.uuid4()),
             "iat": int(now.timestamp()),
             "nbf": int(now.timestamp()),
@@ -70,15 +79,31 @@ class SessionTokens:
 
         Raises:
             Unauthenticated: it does not hold.
-            DependencyUnavailable: the keys to check it cannot be had.
+            DependencyUnavailable: the keys to check it cannot be had, or the groups that it is too short for.
         """
         now = self._clock.now().timestamp()
         known = self._cache.get(token, now)
         if known is None:
             claims = await self._claims(token)
             known = _principal(claims)
+            if claims.get(_MORE_GROUPS) is True:
+                # Once for each token and worker: what was found is remembered with the token.
+                known = replace(known, groups=await self._groups_of(known))
             self._cache.put(token, known, float(claims["exp"]), now)
         return known
+
+    async def _groups_of(self, principal: Principal) -> frozenset[str]:
+        """The groups of a session, from where it is kept; none when it is over.
+
+        Raises:
+            DependencyUnavailable: it cannot be read. To go on without groups would hide documents and not say so.
+        """
+        if self._families is None or principal.session_id is None:
+            return frozenset()
+        found = await self._families.get(principal.session_id)
+        if found is None or (found[0].principal_id, found[0].tenant_id) != (principal.id, principal.tenant_id):
+            return frozenset()
+        return frozenset(found[0].groups)
 
     async def rotate(self) -> bool:
         """Make a new key if the newest has served its time; one caller at a time. Returns whether keys changed.
@@ -150,6 +175,9 @@ def _principal(claims: Mapping[str, Any]) -> Principal:
     names = [claims["sub"], claims["tid"], claims["svc"], claims["sid"]]
     if not all(isinstance(name, str) and IDENTIFIER.fullmatch(name) for name in names):
         _refuse("does not hold")
+    groups = claims.get(_GROUPS, [])
+    if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
+        _refuse("does not hold")
     return Principal(
         id=claims["sub"],
         tenant_id=claims["tid"],
@@ -158,7 +186,17 @@ def _principal(claims: Mapping[str, Any]) -> Principal:
         proof=Proof.SESSION_TOKEN,
         expires_at=datetime.fromtimestamp(int(claims["exp"]), UTC),
         session_id=claims["sid"],
+        groups=frozenset(filter(None, groups)),
     )
+
+
+def _group_claims(groups: frozenset[str]) -> dict[str, Any]:
+    """The groups, or that there are too many for a token."""
+    if not groups:
+        return {}
+    if len(groups) <= _MOST_GROUPS and sum(len(json.dumps(group)) for group in groups) <= _MOST_GROUP_CHARACTERS:
+        return {_GROUPS: sorted(groups)}
+    return {_MORE_GROUPS: True}
 
 
 def _refuse(what: str) -> NoReturn:

@@ -78,6 +78,11 @@ class Analytics:
         self._registry = registry
         self._former_models = former_models
 
+    @property
+    def store(self) -> AnalyticsStore:
+        """Has the rollups."""
+        return self._store
+
     async def report(
         self, query: AnalyticsQuery, *, previous: tuple[datetime, datetime] | None = None
     ) -> AnalyticsReport:
@@ -134,8 +139,8 @@ class Analytics:
         granularity = Granularity.DAY if until - since >= _BY_DAY_FROM else Granularity.HOUR
         edges = edges_of(since, until, granularity, _UTC)
         spends = await self._store.spend(tenant_id, edges, services=services)
-        vectors = registry.embeddings.models if registry.embeddings is not None else {}
-        chosen = [spend for spend in spends if spend.model_id not in vectors]
+        apart = {name for part in (registry.embeddings, registry.rankings) if part is not None for name in part.models}
+        chosen = [spend for spend in spends if spend.model_id not in apart]
 
         def choose(spend: Spend) -> Baseline | None:
             return models.get(spend.service, models.get(""))

@@ -240,7 +240,9 @@ class Attempts:
             candidate.profile.id, kind=f"Vertex AI {deployment.provider.value}", target=deployment.id
         ) as span:
             try:
-                return await call(plan, attempt, log, itinerary.limit_s(candidate, self.clock.monotonic()))
+                # Upstream's spans belong below this attempt, not beside it.
+                traced = plan if plan.traceparent is None else replace(plan, traceparent=span.traceparent)
+                return await call(traced, attempt, log, itinerary.limit_s(candidate, self.clock.monotonic()))
             except ProviderError as error:
                 failure = error
             except TimeoutError:

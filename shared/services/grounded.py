@@ -28,7 +28,8 @@ from shared.rag.packing import pack
 from shared.rag.prompting import question_of, with_passages
 from shared.services.guarding import Reading
 from shared.services.ledger_entry import Order
-from shared.services.retrieval import Asker, Query, Retrieved
+from shared.services.retrieval import RERANKING_OFF, Asker, Query, Retrieved
+from shared.services.rewriting import QuestionRewriter, Rewriting
 from shared.services.routing import RoutingService
 from shared.services.shelf import Shelf
 from shared.services.walk import Answer, StreamedAnswer
@@ -108,7 +109,9 @@ class Grounding:
         flagged: from which suspicion on a passage counts as an attack.
         defused: what was taken apart in the passages of the prompt, by kind.
         confidence: of the search, that there is an answer among the passages.
-        search_ids: records of the calls that made the question's vector.
+        not_reranked: why some of the passages were not reranked; None when all were.
+        degraded: what was left out, because it was away: those of the search, and ``not_rewritten``.
+        search_ids: records of the calls that rewrote the question, made its vector and ranked what was found.
         search_cost_usd: of those calls.
     """
 
@@ -123,6 +126,7 @@ class Grounding:
     confidence: float = 0.0
     threshold: float = 0.0
     degraded: tuple[str, ...] = ()
+    not_reranked: str | None = RERANKING_OFF
     search_ids: tuple[str, ...] = ()
     search_cost_usd: Decimal = Decimal(0)
 
@@ -141,6 +145,7 @@ class GroundedService:
         shelf: the policy in force.
         telemetry: counts abstentions and attacks.
         encode: meaning of sentences, for groundedness; None: words alone count.
+        rewriter: makes questions of conversations stand for themselves; None: rules do.
     """
 
     def __init__(
@@ -150,12 +155,14 @@ class GroundedService:
         shelf: Shelf,
         telemetry: Telemetry,
         encode: Encode | None = None,
+        rewriter: QuestionRewriter | None = None,
     ) -> None:
         self._retrieval = retrieval
         self._routing = routing
         self._shelf = shelf
         self._telemetry = telemetry
         self._encode = encode
+        self._rewriter = rewriter
 
     async def retrieve(self, question: Question) -> Grounding:
         """What would be answered from, without calling a model.
@@ -212,9 +219,12 @@ class GroundedService:
         """What the search found in all collections, the best first."""
         order = question.order
         turns = order.request.messages
+        asked = question_of(order.request)
+        earlier = tuple(turn.text() for turn in turns[:-1] if turn.role is Role.USER and turn.text())
+        rewriting = Rewriting() if self._rewriter is None else await self._rewriter.rewrite(asked, earlier, order)
         query = Query(
-            text=question_of(order.request),
-            earlier=tuple(turn.text() for turn in turns[:-1] if turn.role is Role.USER and turn.text()),
+            text=rewriting.text or asked,
+            earlier=() if rewriting.text else earlier,
             k=question.k,
             abstain=question.abstains,
         )
@@ -234,9 +244,12 @@ class GroundedService:
             passages=passages,
             confidence=best.confidence,
             threshold=best.threshold,
-            degraded=tuple(sorted({word for one in found for word in one.degraded})),
-            search_ids=tuple(one.request_id for one in found if one.request_id is not None),
-            search_cost_usd=sum((one.cost_usd for one in found), Decimal(0)),
+            degraded=tuple(sorted({*(word for one in found for word in one.degraded), *_not_rewritten(rewriting)})),
+            search_ids=tuple(
+                filter(None, (rewriting.request_id, *(call for one in found for call in one.request_ids)))
+            ),
+            not_reranked=next((one.not_reranked for one in found if one.not_reranked is not None), None),
+            search_cost_usd=sum((one.cost_usd for one in found), rewriting.cost_usd),
             abstained=None if passages else _why(found),
         )
 
@@ -331,6 +344,10 @@ class GroundedService:
     def _reading(self, passage: Passage, service: str) -> Reading:
         request = ChatRequest((Message(Role.USER, (TextPart(passage.chunk.full_text),)),))
         return self._routing.guard.read(request, service, passage.chunk.label)
+
+
+def _not_rewritten(rewriting: Rewriting) -> tuple[str, ...]:
+    return ("not_rewritten",) if rewriting.failed else ()
 
 
 def _later(order: Order, waited_s: float) -> Order:

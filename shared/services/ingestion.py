@@ -237,6 +237,7 @@ class IngestionService:
             acl=submission.acl,
             metadata=submission.metadata,
             service=principal.service,
+            principal=principal.id,
         )
         document, is_new = await self._documents.register(source, document_id=document_id)
         if not is_new:

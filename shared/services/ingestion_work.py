@@ -1,7 +1,8 @@
 """The work on documents: read, cut, labelled, embedded and published by whoever takes a task from the queue.
 
 Each step can be repeated: a worker that dies leaves the version before it searchable and a lease that ends by itself,
-and whoever comes next begins anew, but does not pay again for chunks that some version has already.
+and whoever comes next begins anew, but does not pay again for chunks that some version has already, nor for batches
+of vectors that the dead worker got.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import contextlib
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -24,12 +25,10 @@ from shared.domain.documents import (
     NeedsOcr,
     ParsedDocument,
 )
-from shared.domain.embeddings import EmbeddingTask, embedding_request
 from shared.domain.errors import (
     AccessRefused,
     BudgetExceeded,
     DependencyUnavailable,
-    InternalError,
     NoEligibleModel,
     NotFound,
     ProviderRejected,
@@ -37,32 +36,24 @@ from shared.domain.errors import (
     RequestTooLarge,
     RouterError,
 )
-from shared.domain.identity import Principal
-from shared.domain.policy import RoutingConstraints
-from shared.domain.security import DetectionRules, SecurityLevel
+from shared.domain.security import DetectionRules
 from shared.ports import BlobStore, Clock, DocumentParser, DocumentStore, Ids, IngestionQueue, Telemetry
 from shared.rag.chunking import cut
 from shared.services.ingestion import MAX_DOCUMENT_BYTES, task_for
-from shared.services.ledger_entry import Order
+from shared.services.ingestion_vectors import ChunkEmbedder, LeaseLost
 from shared.services.routing import RoutingService
 
-ENDPOINT: Final = "rag/ingest"
 LEASE_S: Final = 60.0
 MAX_ATTEMPTS: Final = 5
 DELAYS_S: Final = (10, 40, 160, 640)
 """Before the second attempt and later ones: about a quarter of an hour in all."""
-_BATCH: Final = 32
-"""Texts of one request for vectors; each request is read on the event loop, which others need too."""
-_EMBED_TIMEOUT_S: Final = 120.0
+_PATIENCE_S: Final = 600.0
+"""For a version that nobody took yet: it is more likely to wait for its turn than to have lost its message."""
 _FINAL: Final = (RequestRejected, AccessRefused, BudgetExceeded, ProviderRejected)
 """What trying again does not mend by itself."""
 _DEFECT: Final = (
     "Something went wrong here. Try again (POST /rag/documents/{id}/retry); if it fails again, report its id."
 )
-
-
-class _LeaseLost(Exception):
-    """Somebody else works on it, or it was deleted or replaced."""
 
 
 class _Progress:
@@ -88,7 +79,7 @@ class _Progress:
         """Go on to another step.
 
         Raises:
-            _LeaseLost: the work is somebody else's now.
+            LeaseLost: the work is somebody else's now.
             DependencyUnavailable: the store is away.
         """
         self._status, self._pages, self._warnings = status, pages, warnings
@@ -98,7 +89,7 @@ class _Progress:
         """Hold the lease for longer.
 
         Raises:
-            _LeaseLost: it was lost.
+            LeaseLost: it was lost.
             DependencyUnavailable: the store is away.
         """
         if not await self._documents.advance(
@@ -109,7 +100,7 @@ class _Progress:
             warnings=self._warnings,
             lease_s=self._lease_s,
         ):
-            raise _LeaseLost
+            raise LeaseLost
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +157,8 @@ class IngestionWork:
         self._lease_s = lease_s
         self._scanner = (DetectionRules(), Scanner())
         self._gate = asyncio.Semaphore(at_once)
+        self._requeued: dict[tuple[str, int, int], float] = {}
+        self._embedder = ChunkEmbedder(shop.documents, shop.embeddings, clock, ids, telemetry)
 
     async def do(self, task: IngestionTask) -> None:
         """Work on a version until it is ready, failed, or queued again for later.
@@ -193,7 +186,7 @@ class IngestionWork:
         try:
             progress = _Progress(documents, document, worker, self._lease_s)
             await self._held(progress, self._ingest(document, progress))
-        except _LeaseLost:
+        except LeaseLost:
             self._telemetry.count("documents_ingested", outcome="superseded")
             await self._clear(task)
         except NeedsOcr as error:
@@ -224,17 +217,23 @@ class IngestionWork:
         Raises:
             DependencyUnavailable: a store is away; the next time will do.
         """
-        found = await self._shop.documents.stuck(older_than_s=2 * self._lease_s)
-        now = self._clock.now()
+        found = await self._shop.documents.stuck(older_than_s=2 * self._lease_s, waiting_s=_PATIENCE_S)
+        now, now_s = self._clock.now(), self._clock.monotonic()
+        self._requeued = {key: until_s for key, until_s in self._requeued.items() if until_s > now_s}
         lost = [
             document
             for document in found
+            if _loss(document) not in self._requeued
             # One that was put off is not lost before its time.
-            if document.status is not DocumentStatus.QUEUED
-            or (now - document.updated_at).total_seconds() > self._delay_s(document) + 2 * self._lease_s
+            and (
+                document.status is not DocumentStatus.QUEUED
+                or (now - document.updated_at).total_seconds() > self._delay_s(document) + 2 * self._lease_s
+            )
         ]
         if lost:
             await self._shop.queue.put([task_for(document) for document in lost])
+            # Their messages wait behind those of others: more of them would only make the queue longer.
+            self._requeued |= {_loss(document): now_s + self._again_s(document) for document in lost}
             self._telemetry.log(logging.WARNING, "documents_requeued", documents=len(lost))
         return len(lost)
 
@@ -247,7 +246,7 @@ class IngestionWork:
         title = document.title or parsed.title
         chunks = await asyncio.to_thread(self._chunks, parsed, title or document.name or document.source, document)
         model = self._shop.model()
-        vectors = await self._vectors(document, chunks, model)
+        vectors = await self._embedder.vectors(document, chunks, model, progress.worker)
         ready = replace(
             document,
             title=title,
@@ -258,7 +257,7 @@ class IngestionWork:
         if not await self._shop.documents.publish(
             ready, chunks, [vectors[chunk.sha] for chunk in chunks], model=model, worker=progress.worker
         ):
-            raise _LeaseLost
+            raise LeaseLost
         self._telemetry.count("documents_ingested", outcome="ready")
         self._telemetry.count("chunks_published", len(chunks))
         await self._forget(document.blob)
@@ -292,38 +291,6 @@ class IngestionWork:
         if self._scanner[0] != rules:
             self._scanner = (rules, Scanner(rules))
         return self._scanner[1]
-
-    async def _vectors(self, document: Document, chunks: Sequence[Chunk], model: str) -> Mapping[str, bytes]:
-        """Vectors of all chunks, by what they hold; only those that no version has are asked for."""
-        by_sha = {chunk.sha: chunk for chunk in chunks}
-        vectors = dict(await self._shop.documents.known_vectors(document.tenant_id, model, list(by_sha)))
-        missing = [chunk for sha, chunk in by_sha.items() if sha not in vectors]
-        for batch in _batches(missing):
-            vectors |= await self._embedded(document, batch, model)
-        self._telemetry.count("chunks_embedded", len(missing))
-        self._telemetry.count("chunks_reused", len(by_sha) - len(missing))
-        return vectors
-
-    async def _embedded(self, document: Document, chunks: Sequence[Chunk], model: str) -> dict[str, bytes]:
-        """Vectors of some chunks of one label, paid for by whoever sent the document."""
-        texts = [chunk.full_text for chunk in chunks]
-        order = Order(
-            request=embedding_request(texts, task=EmbeddingTask.RETRIEVAL_DOCUMENT, truncate=True),
-            constraints=RoutingConstraints(model=model, label=chunks[0].label),
-            principal=Principal(ENDPOINT, document.tenant_id, document.service, frozenset()),
-            request_id=self._ids.request_id(),
-            endpoint=ENDPOINT,
-            requested_model=model,
-            stream=False,
-            started_s=self._clock.monotonic(),
-            timeout_s=_EMBED_TIMEOUT_S,
-            tags=(("collection", document.collection), ("document", document.id)),
-        )
-        answer = await self._shop.embeddings.answer(order)
-        found = answer.reply.embeddings
-        if len(found) != len(chunks):
-            raise InternalError("there are fewer vectors than texts")
-        return {chunk.sha: embedding.vector for chunk, embedding in zip(chunks, found, strict=True)}
 
     async def _held(self, progress: _Progress, work: Coroutine[Any, Any, None]) -> None:
         """Do the work while the lease is held, and stop when it is lost."""
@@ -364,6 +331,10 @@ class IngestionWork:
             await self._shop.queue.put([task_for(document)], delay_s=delay_s)
             self._telemetry.count("documents_ingested", outcome="put_off")
 
+    def _again_s(self, document: Document) -> float:
+        """For how long this process announces one loss no second time."""
+        return 10 * self._lease_s if document.attempts else _PATIENCE_S
+
     def _delay_s(self, document: Document) -> int:
         """How long a version waits that was tried so often."""
         return self._delays_s[min(document.attempts, len(self._delays_s)) - 1] if document.attempts else 0
@@ -383,16 +354,9 @@ class IngestionWork:
             self._telemetry.count("ingestion_blobs_left")
 
 
-def _batches(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
-    """Chunks of one label together: what one of them is not cleared for must not hold up the others' vectors."""
-    by_label: dict[SecurityLevel, list[Chunk]] = {}
-    for chunk in chunks:
-        by_label.setdefault(chunk.label, []).append(chunk)
-    # What may be refused comes first, before anything is paid for.
-    for label in sorted(by_label, reverse=True):
-        alike = by_label[label]
-        for start in range(0, len(alike), _BATCH):
-            yield alike[start : start + _BATCH]
+def _loss(document: Document) -> tuple[str, int, int]:
+    """Tells one loss of a version from the next."""
+    return document.id, document.version, document.attempts
 
 
 def _reason(error: RouterError) -> str:

@@ -123,7 +123,7 @@ class SessionsOfPersons:
                 count += name in (family.principal_id, family.service)
                 continue
             service = name if subject.kind is SubjectKind.SERVICE else family.service
-            nobody = replace(family, principal_id=name, service=service, current="", spent=(), revoked=True)
+            nobody = replace(family, principal_id=name, service=service, current="", spent=(), groups=(), revoked=True)
             try:
                 await self._families.replace(nobody, etag)
             except Conflict:

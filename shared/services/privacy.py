@@ -34,6 +34,7 @@ ELSEWHERE = (
     "backups of PostgreSQL and storage: they age out by the retention that the platform has for them",
     "telemetry (Application Insights): ids of requests and services, for the workspace's retention",
     "model providers: what was sent to them is subject to their terms",
+    "exported files: deleted three days after they were ordered; who ordered them is kept for 30 days more",
     "records of before the erasure that wait in the queue or in journals: erased on arrival, until the date above",
 )
 """Part of every certificate: where the router cannot reach."""

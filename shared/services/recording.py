@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 
-from shared.domain.errors import DependencyUnavailable
+from shared.domain.errors import DependencyUnavailable, InternalError
 from shared.domain.records import RequestRecord
 from shared.domain.security_events import events_of
 from shared.ports import RecordJournal, RecordSpill, RecordStore, SecurityEvents, Telemetry
@@ -105,6 +105,36 @@ class RecordWriter(BackgroundWork):
         if self._books is not None:
             self._books.stored(records)
         return inserted
+
+    async def take_back(self, records: Sequence[RequestRecord]) -> None:
+        """Insert records that the spill's queue gave up, or put them there again while the ledger is still away.
+
+        Raises:
+            DependencyUnavailable: neither ledger nor spill took them; the queue keeps them.
+            InternalError: the ledger is there and refuses some of them; all others are in it.
+        """
+        try:
+            await self.insert(records)
+        except DependencyUnavailable:
+            # The queue counts deliveries, and an outage may last for more of them than it allows.
+            await self._spill.put(records)
+            self._telemetry.log(logging.WARNING, "records_queued_again", count=len(records))
+        except Exception:  # noqa: BLE001 - whatever it is, the records beside the refused one are to be kept
+            if not await self._insert_singly(records):
+                raise InternalError("the ledger refused a record") from None
+
+    async def _insert_singly(self, records: Sequence[RequestRecord]) -> bool:
+        """Insert records one by one, and report each that is refused; whether none was."""
+        all_in = True
+        for record in records:
+            try:
+                await self.insert([record])
+            except DependencyUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - see above
+                self._telemetry.log(logging.ERROR, "record_refused", request_id=record.id, error=type(error).__name__)
+                all_in = False
+        return all_in
 
     async def _run(self) -> None:
         while self._pending or not self._closing:

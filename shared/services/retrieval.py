@@ -9,13 +9,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Final
+from typing import Final, Protocol
 
 from shared.domain.documents import Calibration, Candidates, Passage, SearchScope
 from shared.domain.embeddings import EmbeddingTask, embedding_request
 from shared.domain.errors import (
     DeadlineExceeded,
-    DependencyUnavailable,
     InternalError,
     InvalidRequest,
     ModelNotFound,
@@ -24,9 +23,10 @@ from shared.domain.errors import (
 )
 from shared.domain.identity import Principal
 from shared.domain.policy import RoutingConstraints
-from shared.ports import Clock, Ids, PassageIndex, Reranker, Telemetry
-from shared.rag.abstention import USUAL_THRESHOLD, confidence, threshold
-from shared.rag.fusion import DENSE_WEIGHT, Fusion, fuse, in_order
+from shared.ports import Clock, Ids, PassageIndex, Telemetry
+from shared.rag.abstention import USUAL_THRESHOLD, confidence, holds_every_word, threshold
+from shared.rag.fusion import DENSE_WEIGHT, Fusion, fuse
+from shared.rag.linking import with_linked
 from shared.rag.off_topic import QUESTIONS
 from shared.rag.packing import without_repetition
 from shared.rag.refining import refine
@@ -40,15 +40,17 @@ MAX_QUERY_CHARS: Final = 8_000
 MAX_PASSAGES: Final = 100
 _CANDIDATES: Final = 50
 """Of each leg. More find nothing more (measured on six sets, 30 to 150), and each is read."""
-_RERANKED: Final = 40
 _EMBED_TIMEOUT_S: Final = 20.0
 _MODEL_FRESH_S: Final = 15.0
 _CALIBRATION_BATCH: Final = 32
 """Texts of one request for vectors: each request is read on the event loop, which others need too."""
 _CALIBRATION: Final = "rag/calibrate"
 _WORDS_ONLY: Final = "words_only"
+_NOT_RERANKED: Final = "not_reranked"
 _MOST_CALIBRATED: Final = 20
 """Collections in one run of a timer."""
+RERANKING_OFF: Final = "off"
+"""`Reranking.reason` where neither policy nor query wants it."""
 
 _NO_VECTOR: Final = (ProviderError, NoEligibleModel, ModelNotFound, DeadlineExceeded)
 """The words can do without: what is away, and that no embedding model may see the question."""
@@ -82,7 +84,8 @@ class Query:
         k: passages wanted.
         fusion: how the legs are joined.
         dense_weight: of the vectors' leg; None takes what suits the fusion.
-        refine: look a second time with the vectors of what was found (`shared.rag.refining`).
+        refine: look a second time at what was found: with its vectors (`shared.rag.refining`), and for documents that
+            it or the question names (`shared.rag.linking`).
         rerank: ask the reranker, where there is one.
         abstain: give nothing when nothing looks like an answer.
     """
@@ -98,6 +101,33 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Reranking:
+    """What became of the wish to have passages reranked.
+
+    Attributes:
+        passages: the best first: as they were where `reason` is given.
+        reason: why they were not reranked, in a word; None when they were.
+        left_out: how many kept their places, because the reranker may not see them.
+        request_id: of the call's record, where one was made.
+        cost_usd: of that call.
+    """
+
+    passages: tuple[Passage, ...]
+    reason: str | None = None
+    left_out: int = 0
+    request_id: str | None = None
+    cost_usd: Decimal = Decimal(0)
+
+
+class Reranker(Protocol):
+    """Reads a question and passages together, which tells more than comparing their vectors, and costs more."""
+
+    async def rerank(self, collection: str, question: str, passages: Sequence[Passage], asker: Asker) -> Reranking:
+        """The passages as they answer the question. Fails never: what goes wrong leaves the order and says why."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Retrieved:
     """What was found.
 
@@ -106,12 +136,13 @@ class Retrieved:
         searched: the question as it was searched for.
         confidence: that there is an answer among them, about in [0, 1].
         threshold: from which on there is held to be one.
-        is_answerable: whether confidence reaches it.
+        is_answerable: whether confidence reaches it, or one passage holds every word of the question.
         calibrated: whether the threshold is the collection's own.
         degraded: what was left out, because it was away: ``words_only``, ``not_reranked``.
+        not_reranked: why the passages were not reranked (`Reranking.reason`); None when they were.
         model: that made the question's vector; None when only words were searched.
-        request_id: of the embedding call's record.
-        cost_usd: of the embedding call.
+        request_ids: of the records of the embedding call and of the reranker's.
+        cost_usd: of both.
     """
 
     passages: tuple[Passage, ...]
@@ -122,8 +153,9 @@ class Retrieved:
     calibrated: bool = False
     degraded: tuple[str, ...] = ()
     model: str | None = None
-    request_id: str | None = None
+    request_ids: tuple[str, ...] = ()
     cost_usd: Decimal = Decimal(0)
+    not_reranked: str | None = RERANKING_OFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +222,21 @@ class RetrievalService:
             (_WORDS_ONLY,) if vector.value is None and query.fusion is not Fusion.LEXICAL else ()
         )
         sure, needed, is_own = confidence(found), *_threshold(found.calibration, vector)
-        is_answerable = bool(found.passages) and (vector.value is None or sure >= needed)
-        ranked = without_repetition(_ranked(found, vector.value, query)) if is_answerable or not query.abstain else []
+        is_answerable = bool(found.passages) and (
+            vector.value is None or sure >= needed or holds_every_word(found, searched)
+        )
+        ranked = (
+            without_repetition(_ranked(found, vector.value, query, searched))
+            if is_answerable or not query.abstain
+            else []
+        )
+        reranking = Reranking(tuple(ranked), RERANKING_OFF)
         if query.rerank and self._reranker is not None and ranked:
-            ranked, was_reranked = await self._reranked(searched, ranked)
-            degraded += () if was_reranked else ("not_reranked",)
+            reranking = await self._reranker.rerank(scope.collection, searched, ranked, asker)
+            degraded += () if reranking.reason in {None, RERANKING_OFF} else (_NOT_RERANKED,)
         self._telemetry.count("retrievals", answerable=str(is_answerable).lower(), degraded=",".join(degraded) or "no")
         return Retrieved(
-            tuple(ranked[: query.k]),
+            reranking.passages[: query.k],
             searched,
             sure,
             needed,
@@ -205,8 +244,9 @@ class RetrievalService:
             is_own,
             degraded,
             vector.model if vector.value is not None else None,
-            vector.request_id,
-            vector.cost_usd,
+            tuple(call for call in (vector.request_id, reranking.request_id) if call is not None),
+            vector.cost_usd + reranking.cost_usd,
+            reranking.reason,
         )
 
     async def calibrate(self, tenant_id: str, collection: str) -> Calibration | None:
@@ -300,19 +340,6 @@ class RetrievalService:
             self._off_topic = (model, vectors)
         return self._off_topic[1]
 
-    async def _reranked(self, searched: str, ranked: Sequence[Passage]) -> tuple[list[Passage], bool]:
-        """The passages as the reranker orders the best of them; as they were when it is away."""
-        if self._reranker is None:
-            return list(ranked), True
-        best = ranked[:_RERANKED]
-        try:
-            scores = await self._reranker.rerank(searched, [passage.chunk.full_text for passage in best])
-        except (ProviderError, DependencyUnavailable) as error:
-            self._telemetry.log(logging.WARNING, "retrieval_not_reranked", code=error.code)
-            return list(ranked), False
-        told = [replace(passage, score=score) for passage, score in zip(best, scores, strict=True)]
-        return [*in_order(told), *ranked[_RERANKED:]], True
-
 
 def _check(query: Query) -> None:
     if not query.text.strip():
@@ -332,10 +359,11 @@ def _threshold(calibration: Calibration | None, vector: _Vector) -> tuple[float,
     return calibration.threshold, True
 
 
-def _ranked(found: Candidates, vector: bytes | None, query: Query) -> list[Passage]:
-    is_weighted = query.fusion is Fusion.WEIGHTED and vector is not None and all(found.vectors)
-    if is_weighted and query.refine and vector is not None:
+def _ranked(found: Candidates, vector: bytes | None, query: Query, searched: str) -> list[Passage]:
+    is_looked_at_again = query.refine and query.fusion is Fusion.WEIGHTED
+    if is_looked_at_again and vector is not None and all(found.vectors):
         weight = {} if query.dense_weight is None else {"dense_weight": query.dense_weight}
-        return refine(found.passages, vector, found.vectors, **weight)
+        return with_linked(refine(found.passages, vector, found.vectors, **weight), searched)
     weight_of_dense = DENSE_WEIGHT if query.dense_weight is None else query.dense_weight
-    return fuse(found.passages, method=query.fusion, dense_weight=weight_of_dense)
+    fused = fuse(found.passages, method=query.fusion, dense_weight=weight_of_dense)
+    return with_linked(fused, searched) if is_looked_at_again else fused

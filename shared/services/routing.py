@@ -28,8 +28,10 @@ from shared.services.attempts import Attempts, Served
 from shared.services.call_plan import CallPlan, cascade_for, plan_for
 from shared.services.cascade import Cascade
 from shared.services.configuration_keeping import ConfigurationKeeper
+from shared.services.content_keeping import ContentKeeper
 from shared.services.guarding import Guard, Reading
 from shared.services.ledger_entry import Order, chosen, closing, if_abandoned, opening, reused
+from shared.services.quality_watch import QualityWatch
 from shared.services.receipts import fast_canonical
 from shared.services.recording import RecordWriter
 from shared.services.refusals import WireForms, refusal, suspension
@@ -53,6 +55,8 @@ class RoutingService:
         keeper: is told of every configuration that decisions are made with.
         reuse: finds and keeps answers; None: no answer is ever reused.
         till: holds the money of budgets; None: there are no budgets.
+        quality: looks at answers; None: nobody does.
+        content: keeps prompts and answers of services that opted in; None: nobody does.
     """
 
     def __init__(
@@ -67,8 +71,12 @@ class RoutingService:
         keeper: ConfigurationKeeper | None = None,
         reuse: AnswerReuse | None = None,
         till: Till | None = None,
+        quality: QualityWatch | None = None,
+        content: ContentKeeper | None = None,
     ) -> None:
         self._shelf = shelf
+        self._quality = quality
+        self._content = content
         self._keeper = keeper
         self._reuse = reuse
         self._till = till
@@ -168,7 +176,13 @@ class RoutingService:
             tags=() if reply is None else self.guard.closing_tags(walk.order, walk.guard, reply),
         )
         walk.is_closed = True
+        if self._quality is not None:
+            record = self._quality.signed(record, walk.order, reply)
         self._writer.finished(record)
+        if self._quality is not None:
+            self._quality.ended(walk.order, walk.features, record, reply, is_clean=walk.guard.is_clean)
+        if self._content is not None:
+            self._content.keep(walk.order.request, reply if walk.guard.is_clean else None, record)
         if walk.order.ticket is not None:
             walk.order.ticket.close(walk.log.tokens)
         if self._reuse is not None and reply is not None and walk.guard.is_clean:
@@ -178,6 +192,12 @@ class RoutingService:
         self._telemetry.count("requests", status=status.value, model=record.model_used or "none")
         self._telemetry.observe("request_overhead_ms", record.overhead_ms)
         self._telemetry.observe("request_duration_ms", record.duration_ms)
+        self._telemetry.observe(
+            "request_cost_usd",
+            float(record.cost_usd),
+            model=record.model_used or "none",
+            service=record.service_name,
+        )
         return record
 
     async def _look_up(self, walk: Walk) -> Served | None:

@@ -18,9 +18,13 @@ from shared.domain.sessions import LoginFailed, LoginLocked, RefreshTokenReused,
 from shared.ports import Clock, CredentialCheck, LoginGuard, SessionFamilies, SessionSigner, Telemetry
 
 _SESSION_LIFETIME = timedelta(hours=12)
-"""Roles are read at sign-in: a role taken away in Entra is gone from sessions after this long at the latest."""
+"""Roles and groups are read at sign-in: one taken away in Entra is gone from sessions after this long at the latest."""
 _GRACE = timedelta(seconds=10)
 _MOST_SPENT = 200
+_MOST_GROUPS = 200
+"""Entra names no more in a token (https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference)."""
+_MOST_GROUP_CHARACTERS = 10_000
+"""Of all of them: an entity of the session store holds 32,000 characters, of which spent tokens take 14,000."""
 _REFRESH_TOKEN = re.compile(r"rt1\.([0-9a-f]{32})\.([A-Za-z0-9_-]{43})")
 _REFUSED = "the refresh token does not hold"
 
@@ -176,10 +180,19 @@ class SessionService:
             current=hashed,
             rotated_at=now,
             expires_at=now + _SESSION_LIFETIME,
+            groups=self._groups_of(principal),
         )
         await self._families.create(family)
         self._telemetry.count("logins")
         return await self._grant(family, token)
+
+    def _groups_of(self, principal: Principal) -> tuple[str, ...]:
+        """What is kept of a caller's groups: all or, of too many, none, as Entra does. Some would look like all."""
+        groups = tuple(sorted(principal.groups))
+        if len(groups) <= _MOST_GROUPS and sum(map(len, groups)) <= _MOST_GROUP_CHARACTERS:
+            return groups
+        self._telemetry.count("sessions_without_groups")
+        return ()
 
     async def _grant(self, family: SessionFamily, refresh_token: str) -> Grant:
         principal = _principal_of(family)
@@ -207,7 +220,8 @@ class SessionService:
 
 
 def _principal_of(family: SessionFamily) -> Principal:
-    return Principal(family.principal_id, family.tenant_id, family.service, frozenset(family.roles))
+    groups = frozenset(family.groups)
+    return Principal(family.principal_id, family.tenant_id, family.service, frozenset(family.roles), groups=groups)
 
 
 def _new_token(session_id: str) -> tuple[str, str]:

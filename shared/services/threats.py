@@ -5,7 +5,7 @@ finding is one row for each rule and subject while it lasts. It is told at least
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shared.domain.errors import Conflict, NotFound
@@ -52,6 +52,7 @@ class ThreatWatch:
         policy: has the rules in force.
         clock: where windows end.
         telemetry: hears of every finding once, and of how many there are.
+        notify: tells people of new findings; may be told of the same ones again.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class ThreatWatch:
         policy: Callable[[], Policy],
         clock: Clock,
         telemetry: Telemetry,
+        notify: Callable[[Sequence[ThreatFinding]], Awaitable[None]] | None = None,
     ) -> None:
         self._threats = threats
+        self._notify = notify
         self._events = events
         self._policy = policy
         self._clock = clock
@@ -135,6 +138,8 @@ class ThreatWatch:
                     value=finding.value,
                     threshold=finding.threshold,
                 )
+            if self._notify is not None:
+                await self._notify(findings)
             # After the telling: a process that is killed in between tells twice rather than never.
             await self._threats.told([finding.id for finding in findings], self._clock.now())
             count += len(findings)

@@ -13,20 +13,11 @@ from typing import Any
 
 import orjson
 
+from shared.analysis.refusal_wording import is_refusal
 from shared.domain.chat import ChatRequest, FormatKind, ResponseFormat
 from shared.domain.replies import ChatReply, FinishReason
 
 _REFUSING = (FinishReason.REFUSAL, FinishReason.CONTENT_FILTER, FinishReason.ERROR)
-_NOT = r"(?:can(?:['\u2019]t|not)|won['\u2019]t|will not|am (?:un|not )able to|must decline to)"
-_REFUSAL_WORDS = re.compile(
-    rf"\W{{0,8}}(?:i {_NOT} (?:help|assist|answer|provide|comply|fulfil|do|discuss|share|create|write|generate)\b"
-    r"|(?:i['\u2019]?m (?:really |very )?sorry|sorry|i apologi[sz]e|as an ai\b|es tut mir leid|leider"
-    r"|(?:je suis )?d\u00e9sol\u00e9e?|lo siento)"
-    rf"[^\n]{{0,80}}?\b(?:i {_NOT}|unable to|do(?:n['\u2019]t| not) have|kann ich|ich kann|ne (?:peux|puis)|no puedo))",
-    re.IGNORECASE,
-)
-_REFUSAL_REACH_CHARS = 200
-"""A refusal is said at the beginning; later the same words are part of an answer."""
 _WORDS = re.compile(r"\w+")
 _NUMBERS = re.compile(r"\d+(?:[.,]\d+)*")
 _SHORT_CHARS = 400
@@ -51,8 +42,14 @@ def fault_of(reply: ChatReply, request: ChatRequest, *, longer_is_possible: bool
         return "empty"
     if reply.finish_reason is FinishReason.LENGTH and longer_is_possible:
         return "truncated"
-    if not calls and _REFUSAL_WORDS.match(text[:_REFUSAL_REACH_CHARS].lstrip()):
+    if not calls and is_refusal(text):
         return "refusal"
+    return form_fault_of(reply, request)
+
+
+def form_fault_of(reply: ChatReply, request: ChatRequest) -> str | None:
+    """What is wrong with the form of an answer: ``tool_arguments``, ``schema``, or None."""
+    text, calls = reply.text(), reply.tool_calls()
     if not all(_call_fits(call.name, call.arguments_json, request) for call in calls):
         return "tool_arguments"
     if not calls and not _format_fits(text, request.response_format):

@@ -7,13 +7,7 @@ from pydantic import AfterValidator, Field
 from shared.domain.caching import MAX_TTL_S, CachePolicy, CacheScope
 from shared.domain.features import Category
 from shared.domain.security import SecurityLevel
-from shared.stores.registry_fields import Level, Table
-
-
-def _storable_level(level: SecurityLevel) -> SecurityLevel:
-    if level is SecurityLevel.RESTRICTED:
-        raise ValueError("restricted content is never kept")
-    return level
+from shared.stores.registry_fields import Level, Table, storable_level
 
 
 class CacheTable(Table):
@@ -25,7 +19,7 @@ class CacheTable(Table):
     thresholds: dict[Category, Annotated[float, Field(ge=0.5, le=1, allow_inf_nan=False)]] = Field(default_factory=dict)
     sampled: bool = False
     tools: bool = False
-    max_level: Annotated[Level, AfterValidator(_storable_level)] = SecurityLevel.INTERNAL
+    max_level: Annotated[Level, AfterValidator(storable_level)] = SecurityLevel.INTERNAL
     max_answer_bytes: Annotated[int, Field(ge=1024, le=4 * 2**20)] = 256 * 1024
 
     def to_domain(self) -> CachePolicy:

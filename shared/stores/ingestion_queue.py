@@ -1,24 +1,29 @@
-"""Tasks of ingestion in an Azure Storage queue; a queue-triggered function takes them."""
+"""Tasks in an Azure Storage queue, one to a message; a queue-triggered function takes them."""
 
 import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Generic, TypeVar
 
 from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue.aio import QueueClient
 
 from shared.domain.documents import IngestionTask
 from shared.domain.errors import DependencyUnavailable
+from shared.domain.exports import ExportTask
 
 INGESTION_QUEUE = "rag-ingest"
+EXPORT_QUEUE = "exports"
 _LIFE_S = 7 * 24 * 3600
-"""The documents themselves are in the database: a task that is lost is found missing and made again."""
+"""What is to be done is in the database: a task that is lost is found missing and made again."""
 _AT_ONCE = 8
 
+T = TypeVar("T", IngestionTask, ExportTask)
 
-class StorageIngestionQueue:
-    """`IngestionQueue` on a storage queue.
+
+class StorageTaskQueue(Generic[T]):
+    """`IngestionQueue` and `ExportQueue` on a storage queue.
 
     Args:
         queue: from `shared.stores.queue_spill.open_queue`; created on the first put when it is missing.
@@ -29,7 +34,7 @@ class StorageIngestionQueue:
         self._queue = queue
         self._deadline_s = deadline_s
 
-    async def put(self, tasks: Sequence[IngestionTask], *, delay_s: int = 0) -> None:
+    async def put(self, tasks: Sequence[T], *, delay_s: int = 0) -> None:
         """Enqueue tasks, one to a message; at least once.
 
         Raises:
@@ -51,7 +56,7 @@ class StorageIngestionQueue:
         """Close the connections."""
         await self._queue.close()
 
-    async def _send(self, tasks: Sequence[IngestionTask], delay_s: int) -> None:
+    async def _send(self, tasks: Sequence[T], delay_s: int) -> None:
         sent = (
             self._queue.send_message(json.dumps(asdict(task)), visibility_timeout=delay_s, time_to_live=_LIFE_S)
             for task in tasks
@@ -67,3 +72,7 @@ class StorageIngestionQueue:
         except ResourceExistsError:
             # Another worker was faster.
             return
+
+
+StorageIngestionQueue = StorageTaskQueue[IngestionTask]
+StorageExportQueue = StorageTaskQueue[ExportTask]

@@ -26,6 +26,7 @@ from shared.domain.analytics import (
 from shared.domain.caching import CacheOutcome
 from shared.domain.errors import NotFound
 from shared.domain.feedback import Feedback, FeedbackState
+from shared.domain.quality_signals import QualitySource
 from shared.domain.records import AttemptRecord, RequestRecord, RequestStatus
 from shared.domain.replies import Usage
 from shared.ports import Clock
@@ -39,7 +40,7 @@ class MemoryFeedback:
     """`FeedbackStore` over the records of a `MemoryRecordStore`."""
 
     def __init__(self, records: MemoryRecordStore) -> None:
-        self._records = records
+        self.records = records
         self.given: dict[tuple[str, str, str], Feedback] = {}
 
     async def put(self, feedback: Feedback) -> FeedbackState:
@@ -48,7 +49,7 @@ class MemoryFeedback:
         Raises:
             NotFound: the request is another service's.
         """
-        record = await self._records.get(feedback.request_id, tenant_id=feedback.tenant_id)
+        record = await self.records.get(feedback.request_id, tenant_id=feedback.tenant_id)
         if record is not None and record.service_name != feedback.service:
             raise NotFound("request_id: no request of this service", param="request_id")
         self.given[feedback.request_id, feedback.tenant_id, feedback.principal_id] = feedback
@@ -138,6 +139,8 @@ class MemoryAnalytics:
         used = [record for record in found if record.cache not in _HITS]
         rated = [ratings.get((record.id, record.tenant_id, record.service_name)) for record in found]
         scores = [rating for rating in rated if rating is not None]
+        unrated = [record for record, rating in zip(found, rated, strict=True) if rating is None]
+        verdicts, signals = (_scores_of(unrated, source) for source in (QualitySource.JUDGE, QualitySource.SIGNALS))
 
         def ended(status: RequestStatus) -> int:
             return sum(record.status is status for record in found)
@@ -162,6 +165,13 @@ class MemoryAnalytics:
             overhead=sketch_of(r.overhead_ms for r in found if r.status is not RequestStatus.ABANDONED),
             ratings=len(scores),
             rating_sum=sum(scores),
+            rating_squares=sum(score * score for score in scores),
+            judged=len(verdicts),
+            judged_sum=sum(verdicts),
+            judged_squares=sum(score * score for score in verdicts),
+            signalled=len(signals),
+            signalled_sum=sum(signals),
+            signalled_squares=sum(score * score for score in signals),
         )
 
     def _attempts(self, query: AnalyticsQuery) -> list[Aggregate]:
@@ -172,6 +182,10 @@ class MemoryAnalytics:
                 if all(values[dimension] in wanted for dimension, wanted in query.filters.items()):
                     groups[start, tuple(values[dimension] for dimension in query.group_by)].append(attempt)
         return [_attempted(start, group, found) for (start, group), found in groups.items()]
+
+
+def _scores_of(records: Iterable[RequestRecord], source: QualitySource) -> list[float]:
+    return [r.quality_score for r in records if r.quality_source == source.value and r.quality_score is not None]
 
 
 def _attempted(start: datetime, group: tuple[str, ...], found: list[AttemptRecord]) -> Aggregate:

@@ -287,3 +287,13 @@ class MemoryBudgetLedger:
             if record.id in request_ids:
                 charges[record.id] = LedgerCharge(cost, record.budget_accounts)
         return LedgerSpend(settled, charges)
+
+    async def settled(self, tenant_id: str, prefixes: Sequence[str]) -> Mapping[str, int]:
+        """What accounts whose ids begin with one of some texts were charged with.
+
+        Raises:
+            DependencyUnavailable: while the record store is away.
+        """
+        charged = {account for record in self._records.by_id.values() for account in record.budget_accounts}
+        accounts = sorted(account for account in charged if account.startswith(tuple(prefixes)))
+        return (await self.spend(tenant_id, accounts, ())).settled_micro_usd

@@ -31,6 +31,7 @@ class Entry:
     Attributes:
         declared: title and label as they were sent.
         place: grows with every change.
+        embedded: vectors that are not published yet, by model and `Chunk.sha`.
     """
 
     document: Document
@@ -41,6 +42,7 @@ class Entry:
     live: Document | None = None
     chunks: tuple[Chunk, ...] = ()
     vectors: dict[str, list[bytes]] = field(default_factory=dict)
+    embedded: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
     def vector(self, model: str, place: int) -> bytes:
         """A chunk's vector; empty where the model has none of it yet."""
@@ -140,7 +142,20 @@ class MemoryDocumentStore:
             for entry in self._of(tenant_id)
             for chunk, vector in zip(entry.chunks, entry.vectors.get(model, ()), strict=False)
             if chunk.sha in wanted and vector
+        } | {
+            sha: vector
+            for entry in self._of(tenant_id)
+            for (by, sha), vector in entry.embedded.items()
+            if by == model and sha in wanted
         }
+
+    async def keep_vectors(self, document: Document, vectors: Mapping[str, bytes], *, model: str, worker: str) -> bool:
+        """Keep vectors of a version that is worked on; False when its lease was lost."""
+        entry = self._worked_on(document, worker)
+        if entry is None:
+            return False
+        entry.embedded |= {(model, sha): vector for sha, vector in vectors.items()}
+        return True
 
     async def publish(
         self, document: Document, chunks: Sequence[Chunk], vectors: Vectors, *, model: str, worker: str
@@ -171,6 +186,7 @@ class MemoryDocumentStore:
         )
         entry.live = replace(entry.document, label=entry.declared[1])
         entry.worker = entry.lease_until = None
+        entry.embedded = {}
         self._changed(entry)
         return True
 
@@ -235,6 +251,7 @@ class MemoryDocumentStore:
             warnings=(), attempts=0, live_version=None, chunks=0,
         )  # fmt: skip
         entry.live, entry.chunks, entry.vectors, entry.worker, entry.lease_until = None, (), {}, None, None
+        entry.embedded = {}
         self._changed(entry)
         return was
 
@@ -269,14 +286,18 @@ class MemoryDocumentStore:
             )
         return tuple(facts.values())
 
-    async def stuck(self, *, older_than_s: float, limit: int = 100) -> Sequence[Document]:
+    async def stuck(self, *, older_than_s: float, waiting_s: float = 0.0, limit: int = 100) -> Sequence[Document]:
         """Versions of all tenants that nobody works on though they have not ended, unchanged for so many seconds."""
         self._answer()
-        latest = self._clock.now() - timedelta(seconds=older_than_s)
+        now = self._clock.now()
+        latest, earliest = now - timedelta(seconds=older_than_s), now - timedelta(seconds=waiting_s)
         found = [
             entry.document
             for entry in sorted(self._entries.values(), key=lambda entry: entry.place)
-            if entry.document.status in _UNDER_WAY and not self._is_held(entry) and entry.document.updated_at <= latest
+            if entry.document.status in _UNDER_WAY
+            and not self._is_held(entry)
+            and entry.document.updated_at <= latest
+            and (entry.document.attempts > 0 or entry.document.updated_at <= earliest)
         ]
         return found[:limit]
 

@@ -7,8 +7,10 @@ from itertools import pairwise
 from shared.domain.chat import Modality
 from shared.domain.models import EndpointFormat, ProviderKind
 from shared.domain.policy import Preset
+from shared.stores.channel_schema import channel_problems
 from shared.stores.guard_schema import detection_problems, guard_problems
 from shared.stores.health_schema import health_problems
+from shared.stores.judging_schema import judging_problems
 from shared.stores.limits_schema import limit_problems
 from shared.stores.oversight_schema import threat_problems
 from shared.stores.registry_schema import (
@@ -144,11 +146,13 @@ def policy_problems(document: PolicyDocument, names: Mapping[str, str], zones: f
     yield from limit_problems(document.rate_limits, document.budgets)
     yield from resilience_problems(document.retries, document.cascade, names)
     yield from health_problems(document.health)
+    yield from judging_problems(document.judging, document.budgets, names)
     yield from detection_problems(document.detection)
     guarded = {"default_service": document.default_service} | {f"services.{n}": t for n, t in document.services.items()}
     for where, table in guarded.items():
         yield from (f"{where}.guard.{problem}" for problem in guard_problems(table.guard, document.detection))
     yield from threat_problems(document.threats or ())
+    yield from channel_problems(document.channels)
     yield from (f"default_service.{p}" for p in _service_problems(document.default_service, names, zones))
     for service, table in document.services.items():
         yield from (f"services.{service}.{problem}" for problem in _service_problems(table, names, zones))

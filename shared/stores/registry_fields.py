@@ -29,6 +29,17 @@ def _level(value: object) -> object:
     return labels[value]
 
 
+def storable_level(level: SecurityLevel) -> SecurityLevel:
+    """The level, if content of it may ever be kept.
+
+    Raises:
+        ValueError: it may not.
+    """
+    if level is SecurityLevel.RESTRICTED:
+        raise ValueError("restricted content is never kept")
+    return level
+
+
 Usd = Annotated[Decimal, BeforeValidator(money), Field(ge=0, le=9999, max_digits=10, decimal_places=6)]
 """USD, or USD per one million tokens."""
 Factor = Annotated[Decimal, BeforeValidator(money), Field(gt=0, le=9, max_digits=4, decimal_places=3)]

@@ -16,8 +16,10 @@ from pydantic import BaseModel, ValidationError
 from shared.domain.models import Registry
 from shared.domain.policy import Policy
 from shared.stores.embedding_schema import EmbeddingModelTable, embedding_model_problems, kind_problems
+from shared.stores.ranking_schema import RankingModelTable, ranking_model_problems, ranking_problems
 from shared.stores.registry_checks import deployment_problems, model_problems, naming_problems, policy_problems
 from shared.stores.registry_schema import DeploymentTable, ModelTable, PolicyDocument
+from shared.stores.retrieval_schema import retrieval_problems
 from shared.stores.rules_checks import policy_rule_problems, rule_problems
 from shared.stores.rules_schema import MAX_RULES, RuleTable
 
@@ -25,8 +27,11 @@ POLICY_FILE = "policy.toml"
 _ENTRY_SCHEMAS: Mapping[str, type[BaseModel]] = {
     "model": ModelTable,
     "embedding_model": EmbeddingModelTable,
+    "ranking_model": RankingModelTable,
     "deployment": DeploymentTable,
 }
+
+_AnyModelTable = ModelTable | EmbeddingModelTable | RankingModelTable
 
 Document = Mapping[str, object]
 """One parsed file: TOML, or the same shape as JSON."""
@@ -95,7 +100,9 @@ def parse_registry(documents: Mapping[str, Document], *, name: str = "registry")
     document = _canonical(collected.content())
     whole = Registry(_fingerprint(document), {}, (), document=document)
     return replace(
-        collected.part(whole, collected.models), embeddings=collected.part(whole, collected.embedding_models)
+        collected.part(whole, collected.models),
+        embeddings=collected.part(whole, collected.embedding_models),
+        rankings=collected.part(whole, collected.ranking_models),
     )
 
 
@@ -106,7 +113,8 @@ def parse_policy(document: Document, registry: Registry, *, name: str = POLICY_F
         RegistryError: anything is wrong, also against the registry.
     """
     problems: list[str] = []
-    canonical = registry.names() | ({} if registry.embeddings is None else registry.embeddings.names())
+    parts = (part for part in (registry, registry.embeddings, registry.rankings) if part is not None)
+    canonical = {name: model for part in parts for name, model in part.names().items()}
     sound = _without_bad_rules(document, registry, canonical, name, problems)
     parsed = _validated(PolicyDocument, sound, f"{name}: ", problems)
     if isinstance(parsed, PolicyDocument):
@@ -115,6 +123,7 @@ def parse_policy(document: Document, registry: Registry, *, name: str = POLICY_F
         zones = frozenset(zone for deployment in registry.deployments for zone in deployment.residency)
         problems.extend(f"{name}: {problem}" for problem in policy_problems(parsed, canonical, zones))
         problems.extend(f"{name}: {problem}" for problem in policy_rule_problems(policy, registry))
+        problems.extend(f"{name}: {problem}" for problem in retrieval_problems(policy.retrieval, registry))
         if not problems:
             return policy
     raise RegistryError(tuple(problems))
@@ -163,6 +172,7 @@ class _Collected:
 
     models: list[ModelTable] = field(default_factory=list)
     embedding_models: list[EmbeddingModelTable] = field(default_factory=list)
+    ranking_models: list[RankingModelTable] = field(default_factory=list)
     deployments: list[DeploymentTable] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     """File by entry, keyed ``deployment/<id>``, for messages."""
@@ -203,6 +213,9 @@ class _Collected:
         elif isinstance(parsed, EmbeddingModelTable):
             self.embedding_models.append(parsed)
             found = embedding_model_problems(parsed)
+        elif isinstance(parsed, RankingModelTable):
+            self.ranking_models.append(parsed)
+            found = ranking_model_problems(parsed)
         elif isinstance(parsed, DeploymentTable):
             self.deployments.append(parsed)
             self.files.setdefault(parsed.id, file)
@@ -211,14 +224,15 @@ class _Collected:
 
     def cross_problems(self, name: str) -> list[str]:
         """What is wrong between entries."""
-        models: list[ModelTable | EmbeddingModelTable] = [*self.models, *self.embedding_models]
+        models: list[_AnyModelTable] = [*self.models, *self.embedding_models, *self.ranking_models]
         names = naming_problems(
             (model.id for model in models),
             (deployment.id for deployment in self.deployments),
             (alias for model in models for alias in model.aliases),
         )
         problems = [f"{name}: {problem}" for problem in names]
-        answers, embeds = ({model.id for model in kind} for kind in (self.models, self.embedding_models))
+        kinds = (self.models, self.embedding_models, self.ranking_models)
+        answers, embeds, ranks = ({model.id for model in kind} for kind in kinds)
         for deployment in self.deployments:
             where = f"{self.files[deployment.id]}: deployment[{deployment.id}]."
             if deployment.model not in self.named:
@@ -226,11 +240,14 @@ class _Collected:
             elif deployment.model in answers | embeds:
                 kind = kind_problems(deployment, embeds=deployment.model in embeds)
                 problems.extend(where + problem for problem in kind)
+            if deployment.model in answers | embeds | ranks:
+                fit = ranking_problems(deployment, ranks=deployment.model in ranks)
+                problems.extend(where + problem for problem in fit)
         if not self.raw["model"] or not self.raw["deployment"]:
             problems.append(f"{name}: a registry needs at least one [[model]] and one [[deployment]]")
         return problems
 
-    def part(self, whole: Registry, models: Sequence[ModelTable | EmbeddingModelTable]) -> Registry:
+    def part(self, whole: Registry, models: Sequence[_AnyModelTable]) -> Registry:
         """The models of one kind, with their deployments and aliases, as a part of the whole."""
         profiles = {model.id: model.to_domain() for model in models}
         return replace(
@@ -243,8 +260,9 @@ class _Collected:
     def content(self) -> Document:
         """What the version stands for: entries as written, whatever file they are in."""
         content = {"model": _ordered(self.raw["model"]), "deployment": self.raw["deployment"]}
-        # Registries without embedding models keep the versions that they had before there were any.
-        return content | ({"embedding_model": _ordered(kind)} if (kind := self.raw["embedding_model"]) else {})
+        # Registries without models of a later kind keep the versions that they had before there were any.
+        later = {kind: _ordered(self.raw[kind]) for kind in ("embedding_model", "ranking_model") if self.raw[kind]}
+        return content | later
 
 
 def _ordered(entries: list[object]) -> list[object]:

@@ -29,8 +29,11 @@ from shared.domain.policy import Balancing, Policy, Preset, QualityRules, Servic
 from shared.domain.security import SecurityLevel
 from shared.domain.security_events import DEFAULT_THREAT_RULES
 from shared.stores.cache_schema import CacheTable
+from shared.stores.channel_schema import MAX_CHANNELS, ChannelTable
+from shared.stores.content_schema import ContentTable
 from shared.stores.guard_schema import DetectionTable, GuardTable
 from shared.stores.health_schema import HealthTable
+from shared.stores.judging_schema import JudgingTable
 from shared.stores.limits_schema import MAX_LIMITS, BudgetTable, RateLimitTable
 from shared.stores.oversight_schema import MAX_THREATS, RetentionTable, ThreatTable
 from shared.stores.registry_fields import (
@@ -48,6 +51,7 @@ from shared.stores.registry_fields import (
     money,
 )
 from shared.stores.resilience_schema import CascadeTable, HedgingTable, RetriesTable
+from shared.stores.retrieval_schema import RetrievalTable
 from shared.stores.rules_schema import MAX_RULES, LimitsTable, RuleTable, WeightsTable
 
 OVERALL = "overall"
@@ -230,6 +234,7 @@ class ServiceTable(Table):
     preset: Preset | None = None
     limits: LimitsTable | None = None
     cache: CacheTable | None = None
+    content: ContentTable | None = None
     team: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     priority: Priority = Priority.NORMAL
     guard: GuardTable = GuardTable()
@@ -245,6 +250,7 @@ class ServiceTable(Table):
             preset=self.preset,
             limits=None if self.limits is None else self.limits.to_domain(),
             cache=None if self.cache is None else self.cache.to_domain(),
+            content=None if self.content is None else self.content.to_domain(),
             team=self.team,
             priority=self.priority,
             guard=self.guard.to_domain(),
@@ -310,9 +316,13 @@ class PolicyDocument(Table):
     health: HealthTable = HealthTable()
     threats: Annotated[list[ThreatTable], Field(max_length=MAX_THREATS)] | None = None
     retention: RetentionTable = RetentionTable()
+    channels: Annotated[list[ChannelTable], Field(max_length=MAX_CHANNELS)] = Field(default_factory=list)
+    retrieval: RetrievalTable = RetrievalTable()
+    judging: JudgingTable = JudgingTable()
 
     def to_domain(self, version: str, canonical: dict[str, str]) -> Policy:
         """The domain's policy."""
+        judging = self.judging.to_domain(canonical)
         return Policy(
             version=version,
             presets={preset: weights.to_domain() for preset, weights in self.presets.items()},
@@ -334,8 +344,11 @@ class PolicyDocument(Table):
             health=self.health.to_domain(),
             threats=DEFAULT_THREAT_RULES if self.threats is None else tuple(t.to_domain() for t in self.threats),
             retention=self.retention.to_domain(),
+            channels={table.name: table.to_domain() for table in self.channels},
+            retrieval=self.retrieval.to_domain(canonical),
             quality=self.quality.to_domain(),
             balancing=self.balancing.to_domain(),
             rate_limits=tuple(table.to_domain() for table in self.rate_limits),
-            budgets=tuple(table.to_domain() for table in self.budgets),
+            budgets=(*(table.to_domain() for table in self.budgets), *judging.budgets),
+            judging=judging,
         )

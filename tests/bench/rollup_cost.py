@@ -1,8 +1,8 @@
-"""What rolling up costs: `python -m tests.bench.rollup_cost [--rows 100000] [--dsn DSN]`.
+"""What rolling up costs: `python -m tests.bench.rollup_cost [--rows 100000] [--days 1] [--dsn DSN]`.
 
-Starts a PostgreSQL of its own when no DSN is given (it must be an empty database at the newest schema). Loads a day of
-requests, an attempt for each, rolls them up, asks what a dashboard asks, and then lets one late record come. Prints
-seconds and milliseconds; nothing is asserted.
+Starts a PostgreSQL of its own when no DSN is given (it must be an empty database at the newest schema). Loads some days
+of requests, an attempt for each, rolls them up, asks what a dashboard asks, and then lets one late record come. Prints
+seconds, CPU seconds of this process (the server's are not in them) and milliseconds; nothing is asserted.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from infra.local.application import migrate
 from infra.local.environment import Ports
 from infra.local.services import Postgres
 from shared.analytics.sketches import quantiles
-from shared.domain.analytics import AnalyticsQuery, Dimension, Granularity
+from shared.domain.analytics import AnalyticsQuery, Dimension, Granularity, Subject
 from shared.stores.postgres.analytics import PostgresAnalytics
 from shared.stores.postgres.pool import PostgresPool
 from shared.stores.postgres.records import PostgresRecordStore
@@ -42,7 +42,7 @@ _REQUESTS = """
            random()::numeric / 100, exp(random() * 4) * 20, 1 + random(), CASE WHEN failed THEN 'timeout' END,
            jsonb_build_object('team', 'team-' || floor(random() * 10)), at + interval '1 minute'
     FROM (
-        SELECT %(day)s::timestamptz + n * interval '24 hours' / %(rows)s AS at,
+        SELECT %(day)s::timestamptz + n * %(length)s::interval / %(rows)s AS at,
                floor(6 * random() * random()) AS number, random() < 0.01 AS failed
         FROM generate_series(0, %(rows)s - 1) AS n
     ) AS made
@@ -58,9 +58,10 @@ _ATTEMPTS = """
 @contextmanager
 def timed(what: str) -> Iterator[None]:
     """Prints how long the block took."""
-    began_s = time.perf_counter()
+    began_s, began_cpu_s = time.perf_counter(), time.process_time()
     yield
-    print(f"{what:<58}{time.perf_counter() - began_s:>9.2f} s", flush=True)
+    cpu_s = time.process_time() - began_cpu_s
+    print(f"{what:<58}{time.perf_counter() - began_s:>9.2f} s, {cpu_s:.2f} s of CPU here", flush=True)
 
 
 async def roll_up(rollups: PostgresRollups, now: datetime) -> None:
@@ -87,34 +88,48 @@ async def ask(analytics: PostgresAnalytics, what: str, query: AnalyticsQuery) ->
     print(f"{what:<58}{statistics.median(took_ms):>9.1f} ms, {len(rows)} rows")
 
 
-async def measure(dsn: str, rows: int) -> None:
+async def measure(dsn: str, rows: int, days: int) -> None:
     """Loads, rolls up, asks."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         with timed(f"load {rows:,} requests with their notes"):
-            connection.execute(_REQUESTS, {"day": DAY, "rows": rows})
+            connection.execute("SELECT ensure_request_partitions(%s, %s)", (DAY, 1 + days // 28))
+            connection.execute(_REQUESTS, {"day": DAY, "rows": rows, "length": timedelta(days=days)})
             connection.execute(_ATTEMPTS)
         connection.execute("ANALYZE")
     pool = PostgresPool(dsn, statement_timeout_s=120)
     rollups, analytics = PostgresRollups(pool, tag_keys=("team",)), PostgresAnalytics(pool)
-    now = DAY + timedelta(days=1)
+    now = DAY + timedelta(days=days)
     await roll_up(rollups, now)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("ANALYZE")
-        for table in ("analytics", "model_performance"):
-            for granularity in Granularity:
-                name = f"{table}_{granularity.value}"
-                size = connection.execute(
-                    f"SELECT count(*), pg_size_pretty(pg_total_relation_size('{name}')) FROM {name}"  # noqa: S608 - constants
-                ).fetchone()
-                print(f"{name:<58}{size[0] if size else 0:>9,} rows, {size[1] if size else ''}")
+        rolled = [f"{table}_{one.value}" for table in ("analytics", "model_performance") for one in Granularity]
+        for name in (*rolled, "analytics_slices"):
+            size = connection.execute(
+                f"SELECT count(*), pg_size_pretty(pg_total_relation_size('{name}')) FROM {name}"  # noqa: S608 - constants
+            ).fetchone()
+            print(f"{name:<58}{size[0] if size else 0:>9,} rows, {size[1] if size else ''}")
     hours = tuple(DAY + timedelta(hours=hour) for hour in range(25))
     await ask(analytics, "a day by hour", AnalyticsQuery(TENANT, hours))
     await ask(analytics, "a day by hour and model", AnalyticsQuery(TENANT, hours, group_by=(Dimension.MODEL,)))
     await ask(analytics, "a day by hour and service, no distributions",
               AnalyticsQuery(TENANT, hours, group_by=(Dimension.SERVICE,), sketches=False))  # fmt: skip
-    await ask(
-        analytics, "the day by team", AnalyticsQuery(TENANT, (DAY, now), group_by=(Dimension.TAG,), tag_key="team")
-    )
+    await ask(analytics, "all by team", AnalyticsQuery(TENANT, (DAY, now), group_by=(Dimension.TAG,), tag_key="team"))
+    await ask(analytics, "all by deployment, of attempts",
+              AnalyticsQuery(TENANT, (DAY, now), group_by=(Dimension.DEPLOYMENT,), subject=Subject.ATTEMPTS))  # fmt: skip
+    await ask(analytics, "all by service, model and category: no slice has it",
+              AnalyticsQuery(TENANT, (DAY, now), (Dimension.SERVICE, Dimension.MODEL, Dimension.CATEGORY)))  # fmt: skip
+    by_day = tuple(DAY + timedelta(days=day) for day in range(days + 1))
+    by_hour = tuple(DAY + timedelta(hours=hour) for hour in range(24 * days + 1))
+    if days > 1:
+        await ask(analytics, f"{days} days by day", AnalyticsQuery(TENANT, by_day))
+        await ask(analytics, f"{days} days by day and model", AnalyticsQuery(TENANT, by_day, (Dimension.MODEL,)))
+        await ask(analytics, f"{days} days by day and service", AnalyticsQuery(TENANT, by_day, (Dimension.SERVICE,)))
+        await ask(analytics, f"{days} days by hour, first page", AnalyticsQuery(TENANT, by_hour, limit=100))
+        await ask(analytics, f"{days} days by hour and model, first page",
+                  AnalyticsQuery(TENANT, by_hour, (Dimension.MODEL,), limit=100))  # fmt: skip
+    began_s = time.perf_counter()
+    spent = await analytics.spend(TENANT, by_day)
+    print(f"{'what savings are computed from':<58}{1000 * (time.perf_counter() - began_s):>9.1f} ms, {len(spent)} rows")
     await PostgresRecordStore(pool).insert([record(start_time=DAY + timedelta(hours=7), end_time=DAY)])
     print("one late record:")
     await roll_up(rollups, now)
@@ -128,17 +143,18 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--days", type=int, default=1)
     parser.add_argument("--dsn")
     options = parser.parse_args()
     if options.dsn:
-        asyncio.run(measure(options.dsn, options.rows))
+        asyncio.run(measure(options.dsn, options.rows, options.days))
         return
     with tempfile.TemporaryDirectory() as directory:
         server = Postgres(Path(directory) / "postgres", Path(directory), Ports.free().postgres, durable=False)
         server.start()
         try:
             migrate(server.dsn)
-            asyncio.run(measure(server.dsn, options.rows))
+            asyncio.run(measure(server.dsn, options.rows, options.days))
         finally:
             server.stop()
 

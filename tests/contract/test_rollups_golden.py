@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.domain.analytics import MINUTES_KEPT, AnalyticsQuery, Dimension, Subject
+from shared.domain.quality_signals import Evidence, Sign
 from shared.domain.records import RequestRecord, RequestStatus
 from shared.domain.replies import Usage
 from shared.stores.postgres.pool import PostgresPool
@@ -34,6 +35,19 @@ _USAGE = st.builds(
 )
 _COST = st.decimals(0, 100, places=12)
 _MS = st.floats(0, 1e7)
+_SCORED = st.sampled_from(
+    [
+        {"quality_score": None, "quality_source": None, "quality_signs": ""},
+        {"quality_score": None, "quality_source": None, "quality_signs": "cut_at_limit"},
+        {"quality_score": 0.5, "quality_source": "signals", "quality_signs": "truncated"},
+        {"quality_score": 0.0, "quality_source": "signals", "quality_signs": "empty,truncated"},
+    ]
+)
+
+
+def evidence(one: RequestRecord, kind: str, score: float) -> Evidence:
+    said = {"score": score, "judge_model": "m9"} if kind == "judge" else {"sign": Sign(kind)}
+    return Evidence(one.tenant_id, one.id, one.start_time, NOW, **said)
 
 
 @st.composite
@@ -58,6 +72,7 @@ def records(draw: st.DrawFn) -> RequestRecord:
         cache=draw(st.sampled_from(("hit", "semantic_hit", "miss", "off"))),
         ttft_ms=draw(st.none() | _MS),
         overhead_ms=draw(_MS),
+        **draw(_SCORED),
         tags=tuple(
             draw(st.dictionaries(st.sampled_from(("team", "feature", "user")), st.sampled_from(("a", "b", "")))).items()
         ),
@@ -116,16 +131,29 @@ async def test_rollups_say_what_the_records_say_however_they_arrive(pool: Postgr
     made = data.draw(st.lists(records(), min_size=1, max_size=25))
     rated = data.draw(st.lists(st.tuples(st.sampled_from(made), st.floats(0, 1), st.sampled_from("pq")), max_size=10))
     waves = data.draw(st.lists(st.lists(st.sampled_from(made), min_size=1, max_size=12), max_size=4))
+    found = data.draw(
+        st.lists(
+            st.tuples(st.sampled_from(made), st.sampled_from(("judge", "retried", "schema_invalid")), st.floats(0, 1)),
+            max_size=10,
+        )
+    )
     for one, score, principal in rated[::2]:
         await world.rate(feedback(one, score=score, principal_id=principal))
+    await world.find(*(evidence(*one) for one in found[::2]))
     for wave in [*waves, made]:
         # Some of these came before: the queue gives a message twice.
         await world.arrive(wave, data.draw(st.sampled_from((timedelta(), timedelta(minutes=2), timedelta(hours=3)))))
         if data.draw(st.booleans()):
+            await world.settle()
+        if data.draw(st.booleans()):
             await world.roll_up()
     for one, score, principal in rated[1::2]:
         await world.rate(feedback(one, score=score, principal_id=principal))
+    await world.find(*(evidence(*one) for one in found[1::2]))
+    await world.roll_up()  # feedback finds its record here
+    await world.settle()
     await world.roll_up()
+    assert await world.settle() == 0
     for query in QUERIES:
         await world.agree(query if query.tag_key != "user" else replace(query, tenant_id="nobody"))
     assert list(await world.analytics.spend(T, HOURS)) == list(await world.twin.spend(T, HOURS))

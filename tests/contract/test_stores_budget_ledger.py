@@ -62,6 +62,17 @@ async def test_each_request_counts_for_all_its_accounts_rounded_up(books: Books)
     assert sum(to_micro_usd(row.cost_usd) for row in rows if "a/total/x" in row.budget_accounts) == 250_001
 
 
+async def test_accounts_are_found_by_how_they_begin(books: Books) -> None:
+    await books.records.insert(
+        [books.charged("1", "a/2026-11/x", "a/2026-10/x"), books.charged("2", "a/2026-11/y", "a_/2026-11/y")]
+    )
+    assert dict(await books.ledger.settled(books.tenant, ("a/2026-11/", "b/2026-11/"))) == {
+        "a/2026-11/x": 1_000_000,
+        "a/2026-11/y": 2_000_000,
+    }
+    assert dict(await books.ledger.settled("another", ("a/",))) == {}
+
+
 async def test_a_record_counts_once_however_often_it_is_inserted(books: Books) -> None:
     row = books.charged("0.5", "a/total/x")
     for _ in range(3):

@@ -215,6 +215,38 @@ async def test_vectors_of_known_chunks_are_found(library: Library) -> None:
     assert await find(library.tenant_id, MODEL, []) == {}
 
 
+async def test_vectors_of_a_version_that_is_worked_on_are_kept_until_it_is_published(library: Library) -> None:
+    documents, one, two = library.documents, chunk(0, "one text"), chunk(1, "two texts")
+    waiting = await queued(library)
+    claimed = await documents.claim(library.tenant_id, waiting.id, 1, worker="w", lease_s=60)
+    assert claimed is not None
+    made = {one.sha: vector(one.text)}
+
+    assert await documents.keep_vectors(claimed, made, model=MODEL, worker="w")
+    assert await documents.keep_vectors(claimed, made, model=MODEL, worker="w")
+    assert not await documents.keep_vectors(claimed, {two.sha: vector(two.text)}, model=MODEL, worker="another")
+    older = replace(claimed, version=0)
+    assert not await documents.keep_vectors(older, {two.sha: vector(two.text)}, model=MODEL, worker="w")
+
+    assert await documents.known_vectors(library.tenant_id, MODEL, [one.sha, two.sha]) == made
+    assert await documents.known_vectors(library.tenant_id, "other model", [one.sha]) == {}
+    assert await documents.known_vectors("nobody", MODEL, [one.sha]) == {}
+    assert await library.find("one text") == []
+    assert await documents.publish(claimed, [two], [vector(two.text)], model=MODEL, worker="w")
+    assert list(await documents.known_vectors(library.tenant_id, MODEL, [one.sha, two.sha])) == [two.sha]
+
+
+async def test_a_deleted_document_keeps_no_vectors(library: Library) -> None:
+    documents, one = library.documents, chunk(0, "one text")
+    waiting = await queued(library)
+    claimed = await documents.claim(library.tenant_id, waiting.id, 1, worker="w", lease_s=60)
+    assert claimed is not None
+    assert await documents.keep_vectors(claimed, {one.sha: vector(one.text)}, model=MODEL, worker="w")
+    await documents.delete(library.tenant_id, waiting.id)
+    assert await documents.known_vectors(library.tenant_id, MODEL, [one.sha]) == {}
+    assert not await documents.keep_vectors(claimed, {one.sha: vector(one.text)}, model=MODEL, worker="w")
+
+
 async def test_deletion_leaves_a_tombstone_and_nothing_else(library: Library) -> None:
     document = await library.add("gone soon", acl=frozenset({"x"}), metadata={"a": "b"})
     here = (document.tenant_id, document.id)
@@ -293,6 +325,16 @@ async def test_what_nobody_works_on_is_stuck(library: Library) -> None:
 
     assert [d.id for d in found if d.tenant_id == library.tenant_id] == [document.id]
     assert [d for d in await library.documents.stuck(older_than_s=60) if d.tenant_id == library.tenant_id] == []
+
+
+async def test_of_those_that_nobody_took_only_the_old_ones_are_stuck(library: Library) -> None:
+    await queued(library)
+    lost = await queued(library)
+    await library.documents.claim(lost.tenant_id, lost.id, 1, worker="one", lease_s=0)
+
+    found = await library.documents.stuck(older_than_s=0.0, waiting_s=60, limit=1000)
+
+    assert [d.id for d in found if d.tenant_id == library.tenant_id] == [lost.id]
 
 
 async def test_both_legs_find(library: Library) -> None:

@@ -12,8 +12,10 @@ from shared.domain.replies import Usage
 from shared.services.analytics import Analytics
 from shared.services.feedback import FeedbackDesk
 from shared.services.insight import Insight
+from shared.services.quality_scores import QualityScores
 from shared.services.rollups import Rollups
 from shared.stores.memory_analytics import MemoryAnalytics, MemoryFeedback
+from shared.stores.memory_quality import MemoryQuality
 from tests.edge.edge_harness import PROVED
 from tests.principals import TENANT, principal_header
 from tests.stores_builders import record
@@ -33,6 +35,7 @@ def edge(build_edge):
         Analytics(edge.analytics, lambda: shelf.registry, {"app-1": "a"}),
         FeedbackDesk(edge.feedback, lambda: shelf.policy, edge.telemetry),
         Rollups(None, lambda: shelf.registry, edge.clock, edge.telemetry),
+        QualityScores(MemoryQuality(edge.feedback), edge.analytics, edge.clock),
     )
     object.__setattr__(edge.container, "insight", insight)
     return edge
@@ -215,6 +218,43 @@ async def test_feedback_is_kept_without_what_is_sensitive_and_shows_in_the_figur
     quality = (await edge.get(f"analytics?{SPAN}&metrics=quality", headers=ANALYST)).json["total"]["quality"]
     assert (quality["ratings"], quality["mean"], quality["points"]) == (1, 0.9, 4.5)
     assert quality["interval"]["low"] < 0.9 < quality["interval"]["high"]
+    assert quality["sources"]["feedback"]["ratings"] == 1
+    assert quality["target"] == {"above_points": 4.5, "state": "not_enough_data"}
+
+
+async def test_quality_is_shown_by_source_and_faulty_answers_stand_apart(edge):
+    judged = {"quality_source": "judge", "quality_signs": ""}
+    await had(edge, 60, quality_score=1.0, **judged)
+    await had(edge, 10, quality_score=0.75, **judged)
+    await had(edge, 5, quality_score=0.0, quality_source="signals", quality_signs="empty")
+    await had(edge, 25, quality_score=None, quality_source=None, quality_signs="")
+    body = (await edge.get(f"analytics?{SPAN}&metrics=quality&group_by=model", headers=ANALYST)).json
+    quality = body["total"]["quality"]
+    assert (quality["ratings"], quality["points"]) == (70, pytest.approx(5 * 67.5 / 70))
+    assert quality["interval"]["low"] > 0.9
+    assert quality["target"]["state"] == "met"
+    assert {source: found["ratings"] for source, found in quality["sources"].items()} == {
+        "feedback": 0,
+        "judge": 70,
+        "signals": 5,
+    }
+    assert quality["sources"]["signals"]["mean"] == 0.0
+    assert quality["fault_rate"] == pytest.approx(0.05)
+    since = START.replace(hour=0)
+    means = await edge.container.insight.quality.means(TENANT, since, since + timedelta(days=1))
+    assert [(m.model_id, m.category, m.source.value, m.count) for m in means] == [
+        ("a", "code", "judge", 70),
+        ("a", "code", "signals", 5),
+    ]
+    assert means[0].mean == pytest.approx(67.5 / 70)
+    assert await edge.container.insight.quality.means("nobody", since, since + timedelta(days=1)) == []
+
+
+async def test_the_timer_makes_scores(edge):
+    (one,) = await had(edge, quality_score=None, quality_source=None, quality_signs="")
+    await edge.post("feedback", {"request_id": one.id, "score": 0.5})
+    await timers.score_quality(edge.container)
+    assert (edge.store.by_id[one.id].quality_score, edge.store.by_id[one.id].quality_source) == (0.5, "feedback")
 
 
 async def test_feedback_may_come_before_its_record(edge):

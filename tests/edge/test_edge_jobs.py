@@ -30,6 +30,19 @@ async def test_spilled_records_are_stored_once_however_often_the_message_comes(e
     assert [(span.name, span.success) for span in edge.telemetry.requests] == [("store_spilled_records", True)] * 2
 
 
+async def test_records_that_the_queue_gave_up_are_stored_or_queued_again(edge):
+    left = record()
+    message = func.QueueMessage(body=encode([left]).encode())
+    edge.store.away = True
+    await body_of(queues.take_back_spilled_records)(msg=message)
+    assert edge.store.by_id == {}
+    edge.store.away = False
+    await store(edge.spill.messages.pop().encode())
+    await body_of(queues.take_back_spilled_records)(msg=message)
+    assert set(edge.store.by_id) == {left.id}
+    assert edge.spill.messages == []
+
+
 async def test_while_the_ledger_is_away_the_message_goes_back_to_the_queue(edge):
     edge.store.away = True
     with pytest.raises(DependencyUnavailable):

@@ -25,6 +25,7 @@ from shared.learning.wordpiece import WordPiece
 from shared.providers.parsing.reader import read
 from shared.rag.chunking import cut
 from shared.rag.fusion import Fusion
+from shared.rag.outlining import Outline
 from shared.rag.packing import pack
 from shared.services.retrieval import Asker, Query
 from tests.evals.rag_metrics import CUT, Judged, covered, judge, told
@@ -216,8 +217,10 @@ async def _ingest_passages(world: World, labelled: LabelledSet) -> None:
         documents.setdefault(passage.partition("#")[0], []).append((title, text))
     for source, parts in documents.items():
         chunks, start = [], 0
+        # As ingestion does it: these parts are cut already, and are looked at as one.
+        outline = Outline("\n\n".join(text for _, text in parts))
         for ordinal, (title, text) in enumerate(parts):
-            chunks.append(_chunk(ordinal, title, text, start))
+            chunks.append(_chunk(ordinal, "\n".join(filter(None, (title, outline.at(start)))), text, start))
             start += len(text) + 2
         await _publish(world, labelled.name, source, parts[0][0], chunks)
 
@@ -243,10 +246,10 @@ async def _publish(world: World, collection: str, source: str, title: str, chunk
     assert await world.documents.publish(claimed, chunks, vectors, model=MODEL, worker="eval")
 
 
-def _chunk(ordinal: int, title: str, text: str, start: int) -> Chunk:
-    digest = hashlib.sha256(f"{title}\0{text}".encode()).hexdigest()
+def _chunk(ordinal: int, prefix: str, text: str, start: int) -> Chunk:
+    digest = hashlib.sha256(f"{prefix}\0{text}".encode()).hexdigest()
     return Chunk(
-        ordinal, text, title, None, start, start + len(text), estimate_tokens(text), digest, SecurityLevel.PUBLIC
+        ordinal, text, prefix, None, start, start + len(text), estimate_tokens(text), digest, SecurityLevel.PUBLIC
     )
 
 

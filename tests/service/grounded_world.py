@@ -4,9 +4,11 @@ from shared.domain.documents import SearchScope
 from shared.domain.embeddings import Embedding
 from shared.domain.policy import ServicePolicy
 from shared.domain.replies import Embedded, Finished, FinishReason, TextDelta, Usage, UsageUpdate
+from shared.domain.retrieval_rules import RetrievalRules
 from shared.domain.security import SecurityLevel
 from shared.services.grounded import GroundedService, Question
 from shared.services.retrieval import RetrievalService
+from shared.services.rewriting import QuestionRewriter
 from shared.stores.memory import SequentialIds
 from shared.stores.memory_documents import MemoryDocumentStore
 from shared.stores.memory_passages import MemoryPassageIndex
@@ -66,8 +68,11 @@ class WordsProvider(ScriptedProvider):
 class GroundedWorld(World):
     """The router in memory with documents beside it."""
 
-    def __init__(self, **rules):
-        super().__init__(TellingProvider(), CHAT, default_service=ServicePolicy(**rules))
+    def __init__(self, *, provider=None, retrieval=None, **rules):
+        retrieval = retrieval or RetrievalRules()
+        given = {"default_service": ServicePolicy(**rules), "retrieval": retrieval}
+        super().__init__(provider or TellingProvider(), CHAT, **given)
+        ids = SequentialIds()
         self.vectors = WordsProvider()
         self.documents = MemoryDocumentStore(self.clock)
         embeddings, _ = service(
@@ -82,9 +87,11 @@ class GroundedWorld(World):
         )
         embeddings._writer = self.writer
         retrieval = RetrievalService(
-            MemoryPassageIndex(self.documents), embeddings, lambda: MODEL, self.clock, SequentialIds(), self.telemetry
+            MemoryPassageIndex(self.documents), embeddings, lambda: MODEL, self.clock, ids, self.telemetry
         )
-        self.grounded = GroundedService(retrieval, self.service, self.service._shelf, self.telemetry)
+        shelf = self.service._shelf
+        rewriter = QuestionRewriter(self.service, shelf, self.clock, ids, self.telemetry)
+        self.grounded = GroundedService(retrieval, self.service, shelf, self.telemetry, None, rewriter)
 
     async def add(self, *texts, **fields):
         fields = {"tenant_id": PRINCIPAL.tenant_id} | fields

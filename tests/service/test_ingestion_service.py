@@ -84,6 +84,68 @@ async def test_only_changed_chunks_are_embedded_again():
     assert len(world.provider.texts) - paid == len(after - before)
 
 
+BOOK = "\n\n".join(f"Paragraph {i}. " + " ".join(f"word{i}x{j}" for j in range(120)) for i in range(100))
+
+
+async def test_a_batch_that_is_embedded_is_not_paid_for_again():
+    world = World()
+    taken = await world.send(BOOK)
+    # The third batch never comes back: its worker dies with it.
+    dead = asyncio.Event()
+
+    async def dies():
+        dead.set()
+        await asyncio.Event().wait()
+
+    async def passes():
+        return None
+
+    world.provider.failures = [passes, passes, dies]
+    task, _ = world.queue.waiting[0]
+    worker = asyncio.create_task(world.work.do(task))
+    await dead.wait()
+    worker.cancel()
+    await asyncio.wait({worker})
+    before = len(world.provider.texts)
+    assert before == 96
+    world.clock.advance(61)
+    await world.run()
+
+    assert (await world.document(taken)).status is DocumentStatus.READY
+    chunks = {chunk.full_text for chunk in world.chunks(taken)}
+    assert len(chunks) > 100
+    assert len(world.provider.texts) == len(chunks) + 32
+    assert set(world.provider.texts) == chunks
+    known = world.documents._entries[taken.document.id].embedded
+    assert known == {}
+
+
+async def test_a_batch_that_cannot_be_kept_stops_nothing(monkeypatch):
+    world = World()
+
+    async def away(*_arguments, **_fields):
+        raise DependencyUnavailable("away")
+
+    monkeypatch.setattr(world.documents, "keep_vectors", away)
+    taken = await world.send(BOOK)
+    await world.run()
+    assert (await world.document(taken)).status is DocumentStatus.READY
+    assert world.telemetry.counted("embedded_batches_not_kept") > 1
+
+
+async def test_work_whose_lease_was_lost_pays_for_no_further_batch():
+    world = World()
+    taken = await world.send(BOOK)
+
+    async def deleted():
+        await world.desk.delete(PRINCIPAL, taken.document.id)
+
+    world.provider.failures = [deleted]
+    await world.run()
+    assert len(world.provider.calls) == 1
+    assert (await world.document(taken)).status is DocumentStatus.DELETED
+
+
 async def test_two_documents_share_the_vectors_of_equal_chunks():
     world = World()
     await world.send(LONG, "one.txt", title="Orders")
@@ -390,7 +452,7 @@ async def test_while_the_queue_is_away_documents_are_taken_and_found_later():
     assert taken.is_new
     world.queue.away = False
     assert await world.work.requeue_stuck() == 0  # not before its time
-    world.clock.advance(200)
+    world.clock.advance(601)
     assert await world.work.requeue_stuck() == 1
     await world.run()
     assert (await world.document(taken)).status is DocumentStatus.READY
@@ -414,6 +476,36 @@ async def test_a_dead_workers_document_is_queued_again_and_one_that_waits_is_not
     assert await world.work.requeue_stuck() == 0
     world.clock.advance(640)
     assert await world.work.requeue_stuck() == 1
+
+
+async def test_what_was_queued_again_is_not_announced_again_and_again():
+    world = World()
+    await world.send()
+    (task, _) = world.queue.waiting.pop()
+    await world.documents.claim(task.tenant_id, task.document_id, 1, worker="dead", lease_s=60)
+    world.clock.advance(200)
+    assert [await world.work.requeue_stuck() for _ in range(3)] == [1, 0, 0]
+    world.clock.advance(601)
+    assert await world.work.requeue_stuck() == 1
+    # Another worker takes it and dies: that is another loss.
+    await world.documents.claim(task.tenant_id, task.document_id, 1, worker="dead too", lease_s=60)
+    world.clock.advance(200)
+    assert await world.work.requeue_stuck() == 1
+
+
+async def test_a_long_queue_hides_no_dead_worker_and_grows_no_longer():
+    world = World()
+    for number in range(150):
+        await world.send(f"Text {number}.", f"{number}.txt")
+    task, _ = world.queue.waiting.pop()
+    await world.documents.claim(task.tenant_id, task.document_id, 1, worker="dead", lease_s=60)
+    world.clock.advance(300)
+    before = len(world.queue.waiting)
+    assert await world.work.requeue_stuck() == 1
+    assert [task for task, _ in world.queue.waiting[before:]] == [task]
+    # A message that was lost is made again in the end.
+    world.clock.advance(400)
+    assert await world.work.requeue_stuck() > 1
 
 
 async def test_while_the_database_is_away_the_queue_keeps_the_task():

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from shared.domain.documents import SearchScope
+from shared.domain.documents import Calibration, SearchScope
 from shared.domain.embeddings import Embedding
 from shared.domain.errors import InvalidRequest, ProviderUnavailable
 from shared.domain.policy import RoutingConstraints
@@ -13,7 +13,7 @@ from shared.domain.security import SecurityLevel
 from shared.rag.abstention import USUAL_THRESHOLD
 from shared.rag.fusion import Fusion
 from shared.rag.off_topic import QUESTIONS
-from shared.services.retrieval import Asker, Query, RetrievalService
+from shared.services.retrieval import Asker, Query, Reranking, RetrievalService
 from shared.stores.memory import (
     ManualClock,
     MemoryJournal,
@@ -50,14 +50,14 @@ class WordsProvider(ScriptedProvider):
 
 
 class Reversing:
-    """Holds the last text for the best."""
+    """Holds the last passage for the best."""
 
-    failure: Exception | None = None
+    reason: str | None = None
 
-    async def rerank(self, question, texts):
-        if self.failure is not None:
-            raise self.failure
-        return [place / len(texts) for place in range(len(texts))]
+    async def rerank(self, collection, question, passages, asker):
+        if self.reason is not None:
+            return Reranking(tuple(passages), self.reason)
+        return Reranking(tuple(passages[::-1]), request_id="ranking", cost_usd=Decimal("0.001"))
 
 
 class World:
@@ -115,7 +115,7 @@ async def test_the_questions_vector_is_in_the_ledger(world):
     await world.writer.aclose()
 
     (record,) = world.records.by_id.values()
-    assert (record.id, record.endpoint, record.tenant_id) == (found.request_id, "rag/query", PRINCIPAL.tenant_id)
+    assert (record.id, record.endpoint, record.tenant_id) == (found.request_ids[0], "rag/query", PRINCIPAL.tenant_id)
     assert record.cost_usd == found.cost_usd == Decimal("0.0001")
     assert record.tags == asker.tags
 
@@ -185,6 +185,19 @@ async def test_a_measured_collection_refuses_what_it_does_not_answer(world):
     assert not insisted.is_answerable
 
 
+async def test_keywords_that_one_passage_holds_are_answered_however_far_their_vector_is(world):
+    await world.add(*TEXTS)
+    await world.index.calibrate(PRINCIPAL.tenant_id, "manuals", Calibration(MODEL, 0.99, len(TEXTS)))
+
+    found = await world.search("refunds")
+    unknown = await world.search("refunds for zebras")
+
+    assert found.confidence < found.threshold
+    assert found.is_answerable
+    assert found.passages[0].chunk.text == REFUNDS
+    assert (unknown.passages, unknown.is_answerable) == ((), False)
+
+
 async def test_collections_are_measured_when_they_are_due_and_the_questions_embedded_once(world):
     await world.add(*TEXTS)
     await world.add(*TEXTS, collection="other")
@@ -209,14 +222,18 @@ async def test_a_reranker_has_the_last_word_while_it_answers():
     await world.add(*TEXTS)
     asked = await world.search("refunds for cancelled orders")
     plain = await world.search("refunds for cancelled orders", rerank=False)
-    reranker.failure = ProviderUnavailable("away")
+    reranker.reason = "unavailable"
     away = await world.search("refunds for cancelled orders")
 
     texts = [[passage.chunk.text for passage in found.passages] for found in (plain, asked, away)]
     assert sorted(texts[0]) == sorted(TEXTS)
     assert texts[1] == texts[0][::-1]
     assert texts[2] == texts[0]
-    assert away.degraded == ("not_reranked",)
+    assert (away.degraded, away.not_reranked) == (("not_reranked",), "unavailable")
+    assert (plain.degraded, plain.not_reranked) == ((), "off")
+    assert (asked.degraded, asked.not_reranked) == ((), None)
+    assert asked.request_ids == (asked.request_ids[0], "ranking")
+    assert asked.cost_usd == plain.cost_usd + Decimal("0.001")
 
 
 async def test_repetitions_are_left_out_but_not_contradictions(world):

@@ -2,8 +2,10 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from datetime import timedelta
 
+import jwt
 import pytest
 
 from shared.domain.errors import DependencyUnavailable, RateLimited, Unauthenticated
@@ -25,6 +27,7 @@ class Check:
     """Entra's word."""
 
     away = False
+    groups = frozenset()
 
     async def with_secret(self, client_id, client_secret):
         if self.away:
@@ -36,7 +39,7 @@ class Check:
     async def with_token(self, token):
         if token != "entra":
             raise Unauthenticated("the token does not hold")
-        return CALLER
+        return replace(CALLER, groups=self.groups)
 
 
 class Keys:
@@ -51,7 +54,8 @@ class World:
     def __init__(self):
         self.clock = ManualClock(SystemClock().now())
         self.families, self.check, self.telemetry = MemorySessionFamilies(), Check(), RecordingTelemetry()
-        self.tokens = SessionTokens(Keys(new_key(self.clock.now() - timedelta(days=1))), self.clock)
+        self.keys = Keys(new_key(self.clock.now() - timedelta(days=1)))
+        self.tokens = SessionTokens(self.keys, self.clock, self.families)
         self.service = SessionService(
             self.check, self.tokens, self.families, MemoryLoginGuard(), self.clock, self.telemetry
         )
@@ -200,3 +204,58 @@ async def test_the_store_away_is_said_so(world):
     for call in (world.login(), world.service.refresh(grant.refresh_token)):
         with pytest.raises(DependencyUnavailable):
             await call
+
+
+def group_names(count):
+    return frozenset(f"0b6d2f1c-0000-4000-8000-{number:012d}" for number in range(count))
+
+
+@pytest.mark.parametrize("count", [0, 1, 50, 51, 200])
+async def test_a_session_has_the_groups_of_its_sign_in_and_keeps_them_when_it_is_refreshed(world, count):
+    world.check.groups = group_names(count)
+    grant = await world.service.login_with_token("entra", address=ADDRESS)
+    world.check.groups = frozenset({"another"})
+    again = await world.service.refresh(grant.refresh_token)
+    for token in (grant.token, again.token):
+        assert len(token) < 4096
+        assert (await world.tokens.principal_of(token)).groups == group_names(count)
+
+
+async def test_groups_that_do_not_fit_into_a_token_are_looked_up_once(world):
+    world.check.groups = group_names(51)
+    token = (await world.service.login_with_token("entra", address=ADDRESS)).token
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert (claims["hasgroups"], "groups" in claims) == (True, False)
+    await world.tokens.principal_of(token)
+    world.families.away = True
+    assert (await world.tokens.principal_of(token)).groups == group_names(51)
+    elsewhere = SessionTokens(world.keys, world.clock, world.families)
+    with pytest.raises(DependencyUnavailable):
+        await elsewhere.principal_of(token)
+    world.families.away = False
+    assert (await elsewhere.principal_of(token)).groups == group_names(51)
+
+
+async def test_groups_in_a_token_need_no_store(world):
+    world.check.groups = frozenset({"Zürich", "board"})
+    token = (await world.service.login_with_token("entra", address=ADDRESS)).token
+    world.families.away = True
+    assert (await world.tokens.principal_of(token)).reader_groups == {"Zürich", "board", "Router.Service"}
+
+
+async def test_a_session_that_is_gone_or_anothers_has_no_groups(world):
+    world.check.groups = group_names(60)
+    token = (await world.service.login_with_token("entra", address=ADDRESS)).token
+    ((session_id, (family, etag)),) = world.families.by_id.items()
+    await world.families.replace(replace(family, principal_id="somebody else"), etag)
+    assert (await world.tokens.principal_of(token)).groups == frozenset()
+    del world.families.by_id[session_id]
+    assert (await SessionTokens(world.keys, world.clock, world.families).principal_of(token)).groups == frozenset()
+
+
+@pytest.mark.parametrize("groups", [group_names(201), frozenset(f"{n:0256d}" for n in range(40))])
+async def test_of_too_many_groups_none_is_kept_rather_than_some(world, groups):
+    world.check.groups = groups
+    token = (await world.service.login_with_token("entra", address=ADDRESS)).token
+    assert (await world.tokens.principal_of(token)).groups == frozenset()
+    assert world.telemetry.counted("sessions_without_groups") == 1

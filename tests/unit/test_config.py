@@ -1,5 +1,6 @@
 """Settings: what each variable becomes, what does not fit, and that no message quotes a value."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,9 @@ TABLE = [
     ),
     ("ROUTER_KEY_VAULT_URL", "https://v.vault.azure.net", "key_vault_url", "https://v.vault.azure.net"),
     ("ROUTER_SIGNING_KEYS_FILE", "a/keys.json", "signing_keys_file", Path("a/keys.json")),
+    ("ROUTER_CONTENT_KEY_FILE", "a/content.key", "content_key_file", Path("a/content.key")),
+    ("ROUTER_SECRETS_FILE", "a/secrets.json", "secrets_file", Path("a/secrets.json")),
+    ("ROUTER_NOTIFY_NETWORKS", "10.20.0.0/16, fd12::/32", "notify_networks", ("10.20.0.0/16", "fd12::/32")),
     ("POSTGRES_DSN", "postgresql://x/y", "postgres_dsn", "postgresql://x/y"),
     ("POSTGRES_ENTRA_AUTH", "1", "postgres_entra", True),
     ("REDIS_URL", "redis://x", "redis_url", "redis://x"),
@@ -106,6 +110,7 @@ TABLE = [
     ),
     ("ROUTER_ANALYTICS_TAGS", "team, cost.center", "analytics_tags", ("team", "cost.center")),
     ("ROUTER_FORMER_MODELS", "shop=m/1,mail=m2", "former_models", {"shop": "m/1", "mail": "m2"}),
+    ("ROUTER_RUNNING_COST_USD_PER_MONTH", "412.50", "running_usd_per_month", Decimal("412.50")),
 ]
 
 
@@ -155,6 +160,9 @@ BAD = [
     ("ROUTER_DEADLINE_S", "inf"),
     ("ROUTER_DEADLINE_S", CANARY),
     ("ROUTER_CORS_ORIGINS", "*"),
+    ("ROUTER_NOTIFY_NETWORKS", CANARY),
+    ("ROUTER_NOTIFY_NETWORKS", f"10.20.0.0/16,{CANARY}"),
+    ("ROUTER_NOTIFY_NETWORKS", "10.20.1.0/16"),
     ("ROUTER_CORS_ORIGINS", f"https://{CANARY}/"),
     ("ROUTER_CORS_ORIGINS", CANARY),
     ("ROUTER_CORS_ORIGINS", f"https://{CANARY},null"),
@@ -202,6 +210,8 @@ def test_production_may_reach_vertex_elsewhere_over_tls():
         ({"ROUTER_AUTH": "entra"}, "ROUTER_AUTH=entra needs ROUTER_TENANT_ID and ROUTER_TOKEN_AUDIENCES"),
         ({"ROUTER_ENTRA_AUTHORITY": "http://127.0.0.1:1"}, "ROUTER_ENTRA_AUTHORITY without TLS works only"),
         ({"ROUTER_SIGNING_KEYS_FILE": "keys.json"}, "ROUTER_SIGNING_KEYS_FILE works only"),
+        ({"ROUTER_SECRETS_FILE": "secrets.json"}, "ROUTER_SECRETS_FILE works only"),
+        ({"ROUTER_CONTENT_KEY_FILE": "content.key"}, "ROUTER_CONTENT_KEY_FILE works only"),
         (
             {"ROUTER_SIGNING_KEYS_FILE": "keys.json", "ROUTER_KEY_VAULT_URL": "https://v.vault.azure.net"},
             "set ROUTER_KEY_VAULT_URL or ROUTER_SIGNING_KEYS_FILE, not both",

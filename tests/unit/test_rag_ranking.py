@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain.documents import Candidates, Passage
-from shared.rag.abstention import confidence, threshold
+from shared.rag.abstention import confidence, holds_every_word, threshold
 from shared.rag.bm25 import K1, rarity, saturation
 from shared.rag.fusion import Fusion, fuse
 from shared.rag.off_topic import QUESTIONS
@@ -104,6 +104,25 @@ def test_bm25_is_lucenes() -> None:
     assert saturation(1, 100, 100) == pytest.approx(1.0)
     assert saturation(4, 400, 400, unit=4) == pytest.approx(saturation(1, 100, 100))
     assert saturation(1, 200, 100) < 1 < saturation(2, 100, 100) < saturation(1000, 100, 100) < K1 + 1
+
+
+@pytest.mark.parametrize(
+    ("question", "holds"),
+    [
+        ("turnips", True),
+        ("What are turnips?", True),
+        ("turnip roasting", True),
+        ("turnips and parsnips", False),
+        ("How are you?", False),
+        ("", False),
+    ],
+)
+def test_keywords_are_answered_where_one_passage_holds_them_all(question: str, holds: bool) -> None:
+    best = Passage("d", "t", "s", chunk(0, "How you roast a turnip."), 0.0, None, 5.0)
+    other = Passage("d", "t", "s", chunk(1, "Parsnips and turnips."), 0.0, 0.9, 1.0)
+    near = Passage("d", "t", "s", chunk(2, "Parsnips and turnips."), 0.0, 0.9, None)
+    assert holds_every_word(Candidates((near, other, best)), question) is holds
+    assert not holds_every_word(Candidates((near,)), question)
 
 
 def test_confidence_is_of_the_best_of_each_leg() -> None:

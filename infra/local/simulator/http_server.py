@@ -20,11 +20,13 @@ from infra.local.simulator.grpc_server import predict_on_endpoint
 from infra.local.simulator.problems import Problem
 from infra.local.simulator.profiles import Profile
 from infra.local.simulator.protos import CountTokensRequest
-from infra.local.simulator.wires import counting, embeddings, gemini, openai
+from infra.local.simulator.wires import counting, embeddings, gemini, openai, ranking
 
 _JSON = "application/json; charset=utf-8"
 _MAX_BODY_BYTES = 64 * 1024 * 1024
 _VERSIONS = frozenset({"v1", "v1beta1"})
+_RANKING = "rankingConfigs"
+_USUAL_RANKER = "semantic-ranker-default-004"
 _STREAM_VERBS = frozenset({"streamGenerateContent", "streamRawPredict"})
 
 
@@ -47,6 +49,8 @@ def parse_route(path: str) -> Route | None:
         if endpoint == "openapi":
             return Route(Target(project, region), f"openapi/{rest}")
         return Route(Target(project, region, endpoint=endpoint), verb or rest)
+    if steps[5] == "rankingConfigs" and len(steps) == 7:  # noqa: PLR2004
+        return Route(Target(project, region, "google"), f"rankingConfigs:{steps[6].partition(':')[2]}")
     if steps[5] == "publishers" and len(steps) == 9 and steps[7] == "models":  # noqa: PLR2004
         model, _, verb = steps[8].partition(":")
         return Route(Target(project, region, steps[6], model), verb)
@@ -116,7 +120,8 @@ class _Handler:
         target, verb = route
         chat = verb.endswith("chat/completions")
         document = raw.parse_json(body)
-        model = str(document.get("model", "")) if verb.startswith("openapi/") and isinstance(document, dict) else ""
+        names_model = verb.startswith(("openapi/", _RANKING)) and isinstance(document, dict)
+        model = str(document.get("model", "")) if names_model else ""
         stream = verb in _STREAM_VERBS or (chat and isinstance(document, dict) and document.get("stream") is True)
         with self._engine.call(
             verb,
@@ -192,7 +197,19 @@ class _Handler:
             return embeddings.openai_body(
                 embedded, f"{profile.id}-simulated", str(document.get("encoding_format", "float"))
             )
+        if verb == f"{_RANKING}:rank":
+            return await self._rank(call, target, document)
         raise Problem(404, "The requested URL was not found on this server.", platform=True)
+
+    async def _rank(self, call: Call, target: Target, document: Any) -> bytes:
+        profile = self._engine.model(target, "google", call.model or _USUAL_RANKER)
+        if profile.dialect != "ranking":
+            raise Problem(400, f"{profile.id} is not a ranking model.", platform=True)
+        asked = ranking.read(document)
+        self._engine.refuse(call)
+        ranked = await asyncio.to_thread(ranking.compute, asked, profile, self._engine.vectors)
+        await self._engine.wait(call, profile.ttft_p50_ms / 1000)
+        return raw.dump_json(ranked)
 
     async def _predict(self, call: Call, target: Target, document: Any) -> bytes:
         instances = document.get("instances") if isinstance(document, dict) else None

@@ -21,7 +21,7 @@ class Profile:
 
     Attributes:
         id: the vendor's id, as in resource names or, for OpenAI-style MaaS, in the body's ``model``.
-        dialect: the wire form: ``gemini``, ``anthropic``, ``mistral``, ``maas`` or ``embedding``.
+        dialect: the wire form: ``gemini``, ``anthropic``, ``mistral``, ``maas``, ``embedding`` or ``ranking``.
         ttft_p50_ms, ttft_p95_ms: time to the first token, lognormal.
         tokens_per_s: speed after it, within 20% either way.
         prefill_tokens_per_s: how fast a prompt is read; added to the time to the first token.

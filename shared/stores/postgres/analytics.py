@@ -6,10 +6,11 @@ from typing import Any
 
 from psycopg.rows import DictRow, dict_row
 
-from shared.domain.analytics import Aggregate, AnalyticsQuery, Dimension, Freshness, Spend, Subject
+from shared.domain.analytics import Aggregate, AnalyticsQuery, Dimension, Freshness, Granularity, Spend, Subject
 from shared.domain.replies import Usage
 from shared.stores.postgres.pool import PostgresPool
-from shared.stores.postgres.rollup_tables import TOKENS
+from shared.stores.postgres.rollup_slices import SLICES, SPEND, slice_for, slice_name
+from shared.stores.postgres.rollup_tables import SCORES, TOKENS
 
 _COLUMNS = {
     Dimension.SERVICE: "service_name",
@@ -33,8 +34,7 @@ _SUMS = {
         "cost_usd": "sum(cost_usd)",
         "saved_usd": "sum(saved_usd)",
         "duration_ms": "sum(duration_ms)",
-        "ratings": "sum(ratings)",
-        "rating_sum": "sum(rating_sum)",
+        **{name: f"sum({name})" for name in SCORES},
     },
     Subject.ATTEMPTS: {
         "count": "sum(attempts)",
@@ -52,14 +52,17 @@ _FAILURE = {
     Subject.ATTEMPTS: ("outcome", "coalesce(sum(attempts) FILTER (WHERE outcome <> 'success'), 0)"),
 }
 _TABLE = {Subject.REQUESTS: "analytics", Subject.ATTEMPTS: "model_performance"}
-_INTEGERS = frozenset({"count", "succeeded", "cancelled", "abandoned", "hits", "late", "usage_estimated", "ratings"})
+_INTEGERS = frozenset(
+    {"count", "succeeded", "cancelled", "abandoned", "hits", "late", "usage_estimated"}
+    | {"ratings", "judged", "signalled"}
+)
 _FRESHNESS = b"SELECT coalesce(min(noted_at), now()), count(DISTINCT (granularity, bucket)) FROM rollup_pending"
 _SPEND = f"""
     SELECT width_bucket(bucket, %(edges)s::timestamptz[]) AS place, service_name, model_id, reused,
            prompt_above_tokens, sum(requests) AS requests, sum(cost_usd) AS cost_usd,
            {", ".join(f"sum({name}) AS {name}" for name in TOKENS)}
-    FROM analytics
-    WHERE granularity = %(granularity)s AND tenant_id = %(tenant_id)s AND tag_key = ''
+    FROM {SLICES}
+    WHERE granularity = %(granularity)s AND tenant_id = %(tenant_id)s AND tag_key = '' AND kept = '{slice_name(SPEND)}'
       AND bucket >= %(since)s AND bucket < %(until)s
       AND (%(services)s::text[] IS NULL OR service_name = ANY(%(services)s))
     GROUP BY 1, 2, 3, 4, 5
@@ -139,9 +142,17 @@ def statement_of(query: AnalyticsQuery) -> tuple[bytes, dict[str, Any]]:
     values = _window(query) | {"limit": query.limit + 1}
     where = ["granularity = %(granularity)s", "tenant_id = %(tenant_id)s"]
     where += ["bucket >= %(since)s", "bucket < %(until)s"]
+    table = _TABLE[of]
     if of is Subject.REQUESTS:
         where.append("tag_key = %(tag_key)s")
         values["tag_key"] = query.tag_key
+        columns = {_COLUMNS[dimension] for dimension in (*query.group_by, *query.filters)}
+        # Minutes are not sliced.
+        is_sliced = query.granularity is not Granularity.MINUTE
+        values["kept"] = slice_for(columns, by_tag=bool(query.tag_key)) if is_sliced else None
+        if values["kept"] is not None:
+            table = SLICES
+            where.append("kept = %(kept)s")
     for number, (dimension, wanted) in enumerate(query.filters.items()):
         where.append(f"{_COLUMNS[dimension]} = ANY(%(wanted_{number})s)")
         values[f"wanted_{number}"] = list(wanted)
@@ -170,7 +181,7 @@ def statement_of(query: AnalyticsQuery) -> tuple[bytes, dict[str, Any]]:
     return (
         f"""
         SELECT {", ".join(outer)} FROM (
-            SELECT {", ".join(inner)} FROM {_TABLE[of]} WHERE {" AND ".join(where)} GROUP BY {grouped}
+            SELECT {", ".join(inner)} FROM {table} WHERE {" AND ".join(where)} GROUP BY {grouped}
         ) AS part {beyond}
         GROUP BY {", ".join(keys)} ORDER BY {", ".join(keys)} LIMIT %(limit)s
         """.encode(),  # noqa: S608 - constants only

@@ -1,12 +1,13 @@
 """What the ledger says of budgets: sums by account, kept by the statement that inserts the records."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from shared.domain.budgets import LedgerCharge, LedgerSpend
 from shared.stores.postgres.pool import PostgresPool
 
 _SPEND = b"SELECT account, micro_usd FROM budget_spend WHERE tenant_id = %s AND account = ANY(%s)"
+_SETTLED = b"SELECT account, micro_usd FROM budget_spend WHERE tenant_id = %s AND account ^@ ANY(%s)"
 _CHARGES = (
     b"SELECT id, ceil(cost_exact * 1000000)::bigint, budget_accounts FROM requests "
     b"WHERE id = ANY(%s) AND tenant_id = %s"
@@ -41,3 +42,13 @@ class PostgresBudgetLedger:
             {account: int(micro_usd) for account, micro_usd in sums},
             {str(key): LedgerCharge(cost, tuple(charged)) for key, cost, charged in found},
         )
+
+    async def settled(self, tenant_id: str, prefixes: Sequence[str]) -> Mapping[str, int]:
+        """What accounts whose ids begin with one of some texts were charged with, in micro-USD.
+
+        Raises:
+            DependencyUnavailable: no answer in time.
+        """
+        async with self._pool.connection(timeout_s=self._deadline_s) as connection:
+            rows = await (await connection.execute(_SETTLED, (tenant_id, list(prefixes)))).fetchall()
+        return {account: int(micro_usd) for account, micro_usd in rows}

@@ -29,9 +29,9 @@ COLLECTION: Final = b"SELECT number FROM collections WHERE tenant = %s AND name 
 NEW_COLLECTION: Final = b"INSERT INTO collections (tenant, name) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 NEW_DOCUMENT: Final = b"""
     INSERT INTO documents (tenant, collection, id, source, source_key, title, declared, media_type, name, blob, service,
-        sha, size_bytes, label, acl, metadata)
+        principal, sha, size_bytes, label, acl, metadata)
     VALUES (%(tenant)s, %(collection)s, %(id)s, %(source)s, %(source_key)s, %(title)s, %(declared)s, %(media_type)s,
-        %(name)s, %(blob)s, %(service)s, %(sha)s, %(size_bytes)s, %(label)s, %(acl)s, %(metadata)s)
+        %(name)s, %(blob)s, %(service)s, %(principal)s, %(sha)s, %(size_bytes)s, %(label)s, %(acl)s, %(metadata)s)
     ON CONFLICT DO NOTHING"""
 LOCK_SOURCE: Final = (
     b"SELECT id, status, sha = %s AND declared = %s AND acl = %s::text[] AND metadata = %s AS is_same "
@@ -40,6 +40,7 @@ LOCK_SOURCE: Final = (
 NEW_VERSION: Final = b"""
     UPDATE documents SET version = version + 1, status = 'queued', title = %(title)s, declared = %(declared)s,
         media_type = %(media_type)s, name = %(name)s, blob = %(blob)s, service = %(service)s, sha = %(sha)s,
+        principal = %(principal)s, submitted_at = clock_timestamp(),
         size_bytes = %(size_bytes)s, label = %(label)s, acl = %(acl)s::text[], metadata = %(metadata)s, pages = NULL,
         reason = '', warnings = '{}', attempts = 0, worker = NULL, lease_until = NULL, updated_at = clock_timestamp(),
         live_label = greatest(live_label, %(label)s::smallint),
@@ -72,7 +73,8 @@ PUBLISHED: Final = b"""
     UPDATE documents SET status = 'ready', title = %(title)s, label = %(label)s, pages = %(pages)s, reason = '',
         warnings = %(warnings)s, worker = NULL, lease_until = NULL, updated_at = clock_timestamp(),
         live_version = version, live_title = %(title)s, live_label = (declared->>'label')::smallint, live_acl = acl,
-        live_metadata = metadata, chunks = %(chunks)s
+        live_metadata = metadata, chunks = %(chunks)s, live_service = service, live_principal = principal,
+        live_submitted_at = submitted_at
     WHERE number = %(number)s"""
 REQUEUE: Final = b"""
     UPDATE documents SET status = 'queued', attempts = 0, reason = '', worker = NULL, lease_until = NULL,
@@ -80,12 +82,21 @@ REQUEUE: Final = b"""
     WHERE id = %s AND (status IN ('failed', 'needs_ocr') OR (status IN ('queued', 'parsing', 'embedding')
         AND (lease_until IS NULL OR lease_until <= clock_timestamp())))"""
 LOCK: Final = b"SELECT number FROM documents WHERE id = %s AND status <> 'deleted' FOR UPDATE"
+EMBEDDED: Final = b"""
+    SELECT DISTINCT ON (sha) encode(sha, 'hex'), vector FROM embedded_chunks
+    WHERE tenant = %s AND model = %s AND sha = ANY(%s)"""
+KEEP_EMBEDDED: Final = b"""
+    INSERT INTO embedded_chunks (tenant, document, model, sha, vector)
+    SELECT %s, %s, %s, sha, vector FROM unnest(%s::bytea[], %s::bytea[]) AS given (sha, vector)
+    ON CONFLICT DO NOTHING"""
+FORGET_EMBEDDED: Final = b"DELETE FROM embedded_chunks WHERE document = %s"
 REMOVE_CHUNKS: Final = b"DELETE FROM chunks WHERE document = %s"
 TOMBSTONE: Final = b"""
     UPDATE documents SET status = 'deleted', title = '', declared = '{}', name = '', blob = '', sha = '',
         size_bytes = 0, acl = '{}', metadata = '{}', pages = NULL, reason = '', warnings = '{}', attempts = 0,
         worker = NULL, lease_until = NULL, updated_at = clock_timestamp(), live_version = NULL, live_title = '',
-        live_label = 0, live_acl = '{}', live_metadata = '{}', chunks = 0
+        live_label = 0, live_acl = '{}', live_metadata = '{}', chunks = 0, live_service = '', live_principal = '',
+        live_submitted_at = NULL
     WHERE number = %s"""
 ERASE: Final = b"""
     DELETE FROM documents WHERE number IN (

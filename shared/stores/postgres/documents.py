@@ -36,6 +36,7 @@ _ONE: Final = "collections.tenant = %s AND documents.id = %s"
 _STUCK: Final = (
     "collections.tenant = %s AND status IN ('queued', 'parsing', 'embedding') "
     "AND documents.updated_at <= clock_timestamp() - make_interval(secs => %s) "
+    "AND (attempts > 0 OR documents.updated_at <= clock_timestamp() - make_interval(secs => %s)) "
     "AND (lease_until IS NULL OR lease_until <= clock_timestamp()) ORDER BY documents.updated_at LIMIT %s"
 )
 _PAGE: Final = (
@@ -134,7 +135,7 @@ class PostgresDocumentStore:
             return bool((await connection.sql.execute(rows.ADVANCE, values)).rowcount)
 
     async def known_vectors(self, tenant_id: str, model: str, shas: Sequence[str]) -> Mapping[str, bytes]:
-        """Vectors of the tenant's chunks by `Chunk.sha`, as precise as they are stored.
+        """Vectors of the tenant's chunks by `Chunk.sha`, as precise as they are stored, and those of `keep_vectors`.
 
         Raises:
             DependencyUnavailable: the store is away.
@@ -144,13 +145,33 @@ class PostgresDocumentStore:
         async with self._transactions.reading(tenant_id, timeout_s=self._deadline_s) as connection:
             if connection is None:
                 return {}
-            number = await (await connection.sql.execute(rows.MODEL, (model,))).fetchone()
-            if number is None:
-                return {}
-            statement = rows.KNOWN_VECTORS.format(rows.vectors_table(number[0])).encode()
             keys = [bytes.fromhex(sha) for sha in set(shas)]
-            found = await connection.sql.execute(statement, (connection.tenant, keys, connection.tenant))
-            return {str(sha): singles_of(vector) for sha, vector in await found.fetchall()}
+            cursor = await connection.sql.execute(rows.EMBEDDED, (connection.tenant, model, keys))
+            vectors = {str(sha): bytes(vector) for sha, vector in await cursor.fetchall()}
+            number = await (await connection.sql.execute(rows.MODEL, (model,))).fetchone()
+            if number is not None:
+                statement = rows.KNOWN_VECTORS.format(rows.vectors_table(number[0])).encode()
+                cursor = await connection.sql.execute(statement, (connection.tenant, keys, connection.tenant))
+                vectors |= {str(sha): singles_of(vector) for sha, vector in await cursor.fetchall()}
+            return vectors
+
+    async def keep_vectors(self, document: Document, vectors: Mapping[str, bytes], *, model: str, worker: str) -> bool:
+        """Keep vectors of a version that is worked on; False when its lease was lost.
+
+        Raises:
+            DependencyUnavailable: they were not kept, as far as can be known; doing it again is safe.
+        """
+        async with self._transactions.writing(document.tenant_id, timeout_s=self._deadline_s) as connection:
+            cursor = await connection.sql.execute(
+                rows.LOCK_VERSION, (rows.key_of(document.id), document.version, worker)
+            )
+            found = await cursor.fetchone()
+            if found is None:
+                return False
+            keys = [bytes.fromhex(sha) for sha in vectors]
+            values = (connection.tenant, found[0], model, keys, list(vectors.values()))
+            await connection.sql.execute(rows.KEEP_EMBEDDED, values)
+            return True
 
     async def publish(
         self, document: Document, chunks: Sequence[Chunk], vectors: Vectors, *, model: str, worker: str
@@ -184,6 +205,7 @@ class PostgresDocumentStore:
                 batch = slice(start, start + _BATCH)
                 place = (connection.tenant, collection, number, ids[batch])
                 await connection.sql.execute(rows.INSERT_CHUNKS, (*place, *chunk_columns(chunks[batch])))
+            await connection.sql.execute(rows.FORGET_EMBEDDED, (number,))
             await connection.sql.execute(rows.PUBLISHED, _published(document, number, len(chunks)))
             return True
 
@@ -254,6 +276,7 @@ class PostgresDocumentStore:
                 return None
             document = await _one(connection, tenant_id, key)
             await connection.sql.execute(rows.REMOVE_CHUNKS, found)
+            await connection.sql.execute(rows.FORGET_EMBEDDED, found)
             await connection.sql.execute(rows.TOMBSTONE, found)
             return document
 
@@ -296,7 +319,7 @@ class PostgresDocumentStore:
             )
         return tuple(facts.values())
 
-    async def stuck(self, *, older_than_s: float, limit: int = 100) -> Sequence[Document]:
+    async def stuck(self, *, older_than_s: float, waiting_s: float = 0.0, limit: int = 100) -> Sequence[Document]:
         """Versions of all tenants that nobody works on though they have not ended, unchanged for so many seconds.
 
         Raises:
@@ -309,7 +332,7 @@ class PostgresDocumentStore:
                 break
             async with self._transactions.reading(tenant_id, timeout_s=self._deadline_s) as connection:
                 if connection is not None:
-                    values = (connection.tenant, older_than_s, limit - len(documents))
+                    values = (connection.tenant, older_than_s, waiting_s, limit - len(documents))
                     found = await (await connection.sql.execute(statement, values)).fetchall()
                     documents += [rows.document_of(tenant_id, row) for row in found]
         return documents
@@ -326,6 +349,7 @@ def _values(source: DocumentSource) -> dict[str, Any]:
         "name": text(source.name),
         "blob": source.blob,
         "service": text(source.service),
+        "principal": text(source.principal),
         "sha": source.sha,
         "size_bytes": source.size_bytes,
         "label": int(source.label),

@@ -24,6 +24,8 @@ _OLD = {
         "AND left(split_part(account, '/', 2), 7) < to_char(%(before)s AT TIME ZONE 'UTC', 'YYYY-MM')",
         "usage_hours": "hour < %(before)s",
         "feedback": "coalesce(request_start_time, given_at) < %(before)s",
+        "quality_evidence": "request_start_time < %(before)s",
+        "analytics_slices": "bucket < %(before)s",
         # Partition by partition: a row's ctid says where it is within one only.
         **{
             f"{table}_{granularity}": "bucket < %(before)s"
@@ -35,6 +37,10 @@ _OLD = {
         "security_events_default": "at < %(before)s",
         "principal_sightings": "last_at < %(before)s",
         "threat_findings": "state = 'resolved' AND last_at < %(before)s",
+        "notifications": "state <> 'waiting' AND created_at < %(before)s",
+        "alert_incidents": "state = 'resolved' AND resolved_at < %(before)s",
+        "alert_silences": "ends_at < %(before)s",
+        "alert_rules": "deleted_at < %(before)s",
     },
     RetentionClass.AUDIT: {"erasures": "state = 'completed' AND completed_at < %(before)s"},
 }

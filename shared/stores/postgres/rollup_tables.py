@@ -7,6 +7,11 @@ from shared.domain.analytics import MAX_TAG_VALUE_CHARS, OTHER
 from shared.domain.replies import Usage
 
 TOKENS = tuple(field.name for field in fields(Usage) if field.name != "estimated")
+SCORES = (
+    "ratings", "rating_sum", "rating_squares", "judged", "judged_sum", "judged_squares",
+    "signalled", "signalled_sum", "signalled_squares",
+)  # fmt: skip
+"""Requests by who scored them (a request has one score), with the sum of the scores and of their squares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,12 @@ def _joined(column: str) -> str:
     return f"coalesce(string_agg({column}, ''::bytea), ''::bytea)"
 
 
+def _scores(column: str) -> str:
+    """How many, their sum, and the sum of their squares. PostgreSQL refuses squares that are too small for a float."""
+    square = f"CASE WHEN {column} > 1e-150 THEN {column} * {column} ELSE 0 * {column} END"
+    return f"count({column}), coalesce(sum({column}), 0), coalesce(sum({square}), 0)"
+
+
 def _sums(names: tuple[str, ...]) -> str:
     return ", ".join(f"sum({name})" for name in names)
 
@@ -93,7 +104,7 @@ _REQUEST_KEYS = (
     "error_code", "reused", "prompt_above_tokens",
 )  # fmt: skip
 _REQUEST_SUMS = (
-    "requests", "late", "usage_estimated", *TOKENS, "cost_usd", "saved_usd", "duration_ms", "ratings", "rating_sum",
+    "requests", "late", "usage_estimated", *TOKENS, "cost_usd", "saved_usd", "duration_ms", *SCORES,
 )  # fmt: skip
 _REQUEST_SKETCHES = ("latency", "ttft", "overhead")
 _FOLD_REQUESTS = f"""
@@ -114,7 +125,9 @@ _FOLD_REQUESTS = f"""
                CASE WHEN status = 'success' THEN {_pair("requests.duration_ms")} END AS latency,
                CASE WHEN status = 'success' AND ttft_ms IS NOT NULL THEN {_pair("ttft_ms")} END AS ttft,
                CASE WHEN status <> 'abandoned' THEN {_pair("overhead_ms")} END AS overhead,
-               rating, tags
+               rating, tags,
+               CASE WHEN rating IS NULL AND quality_source = 'judge' THEN quality_score END AS verdict,
+               CASE WHEN rating IS NULL AND quality_source = 'signals' THEN quality_score END AS signal
         FROM requests LEFT JOIN rated
           ON request_id = id AND request_start_time = start_time AND rated.tenant_id = requests.tenant_id
         WHERE {_MINUTES.format(time="start_time")}
@@ -131,11 +144,11 @@ _FOLD_REQUESTS = f"""
     INSERT INTO analytics
         (granularity, bucket, tenant_id, service_name, model_id, deployment_id, category, tag_key, tag_value, status,
          error_code, reused, prompt_above_tokens, requests, late, usage_estimated, {", ".join(TOKENS)},
-         cost_usd, saved_usd, duration_ms, ratings, rating_sum, latency, ttft, overhead)
+         cost_usd, saved_usd, duration_ms, {", ".join(SCORES)}, latency, ttft, overhead)
     SELECT 'minute', bucket, tenant_id, service_name, model_id, deployment_id, category, tag_key,
            {_bounded("tag_value")}, status, error_code, reused, prompt_above_tokens,
            count(*), sum(late), sum(usage_estimated), {_sums(TOKENS)}, sum(cost_usd), sum(saved_usd),
-           coalesce(sum(duration_ms), 0), count(rating), coalesce(sum(rating), 0),
+           coalesce(sum(duration_ms), 0), {_scores("rating")}, {_scores("verdict")}, {_scores("signal")},
            {_joined("latency")}, {_joined("ttft")}, {_joined("overhead")}
     FROM tagged LEFT JOIN ranked USING (bucket, tenant_id, tag_key, tag_value)
     GROUP BY 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13

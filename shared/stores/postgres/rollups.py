@@ -5,12 +5,14 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 from psycopg import sql
+from psycopg.rows import TupleRow
 
 from shared.analytics.sketches import compact_all
 from shared.domain.analytics import LATE, MINUTES_KEPT, MOST_TAG_VALUES, Granularity
 from shared.domain.feedback import WAITING
 from shared.stores.postgres.pool import Connection, PostgresPool
-from shared.stores.postgres.rollup_tables import TABLES, RollupTable
+from shared.stores.postgres.rollup_slices import COLUMNS, SLICES, STATEMENT
+from shared.stores.postgres.rollup_tables import ANALYTICS, TABLES, RollupTable
 
 _LOCK = 7_003_715_215_926_321_002
 """Any number that nothing else locks."""
@@ -124,6 +126,7 @@ class PostgresRollups:
             await connection.execute(_NO_NESTED_LOOPS)
             for table in TABLES:
                 await _merge(connection, table, granularity, oldest)
+            await _slice(connection, granularity, oldest)
             above = _ABOVE.get(granularity)
             if above is not None:
                 await connection.execute(_NOTE, (above.value, oldest.replace(hour=0), noted_at))
@@ -191,19 +194,37 @@ async def _merge(connection: Connection, table: RollupTable, granularity: Granul
         "until": bucket + granularity.length,
         "most": MOST_TAG_VALUES,
     }
-    name = sql.Identifier(table.name)
     rows = await (await connection.execute(table.merge, values)).fetchall()
+    await _replace(connection, table.name, table.columns, granularity, bucket, rows, len(table.sketches))
+
+
+async def _slice(connection: Connection, granularity: Granularity, bucket: datetime) -> None:
+    """Compute the slices of a bucket whose rollups were just written."""
+    rows = await (await connection.execute(STATEMENT, {"granularity": granularity.value, "bucket": bucket})).fetchall()
+    await _replace(connection, SLICES, COLUMNS, granularity, bucket, rows, len(ANALYTICS.sketches))
+
+
+async def _replace(
+    connection: Connection,
+    table: str,
+    columns: Sequence[str],
+    granularity: Granularity,
+    bucket: datetime,
+    rows: Sequence[TupleRow],
+    sketches: int,
+) -> None:
+    """Put rows in the place of a bucket's. They lack the first two columns; the last are sketches, made compact."""
+    name = sql.Identifier(table)
     await connection.execute(
         sql.SQL("DELETE FROM {} WHERE granularity = %s AND bucket = %s").format(name), (granularity.value, bucket)
     )
-    columns = sql.SQL(", ").join(sql.Identifier(column) for column in table.columns)
-    count = len(table.sketches)
-    sketches = compact_all([sketch for row in rows for sketch in row[-count:]])
+    named = sql.SQL(", ").join(sql.Identifier(column) for column in columns)
+    compacted = compact_all([sketch for row in rows for sketch in row[-sketches:]])
     async with (
         connection.cursor() as cursor,
-        cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(name, columns)) as copy,
+        cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(name, named)) as copy,
     ):
         for number, row in enumerate(rows):
             await copy.write_row(
-                (granularity.value, bucket, *row[:-count], *sketches[number * count : (number + 1) * count])
+                (granularity.value, bucket, *row[:-sketches], *compacted[number * sketches : (number + 1) * sketches])
             )

@@ -1,0 +1,304 @@
+"""What answers cost, whether the savings are worth having, and where money would be saved next.
+
+Expected quality is the registry's prior of a model in a category: an estimate from public benchmarks, not something
+that was seen here.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from shared.analytics.anomalies import Deviation, deviation
+from shared.analytics.cards import rated
+from shared.analytics.intervals import Interval
+from shared.analytics.savings import Baseline, Savings, baseline_of
+from shared.domain.analytics import Aggregate, Spend
+from shared.domain.models import ModelProfile, Registry
+from shared.domain.policy import ServicePolicy
+
+TARGET_SHARE = Interval(0.20, 0.30, 1.0)
+"""Of the baseline's cost that is to be saved; more is welcome."""
+LEAST_RETENTION = 0.95
+"""Of the baseline's expected quality that must be kept for a saving to count, and for a cheaper model to be named."""
+MONTH = timedelta(days=365) / 12
+_ROOM = 10
+"""A model is only named where its context window holds so many requests of average length."""
+_SCORE = 3.5
+"""Deviations from which on a day is shown: Iglewicz, Hoaglin, "How to Detect and Handle Outliers" (1993)."""
+_LEAST_EXCESS = 0.02
+"""Of all services' usual day: what is less is not worth a look."""
+_WEEK, _WEEKS, _DAYS = timedelta(days=7), 8, 14
+
+
+class SavingsState(StrEnum):
+    """How the savings stand to their target."""
+
+    MET = "met"
+    """At least the lower target, also at the lower end of the interval, with the quality kept."""
+    NOT_MET = "not_met"
+    """The whole interval is below the lower target."""
+    QUALITY_NOT_KEPT = "quality_not_kept"
+    """Enough is saved, by models of which less is expected than may be."""
+    NOT_ENOUGH_DATA = "not_enough_data"
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Expected quality of the models that served beside that of the baseline, over the same answers.
+
+    Attributes:
+        left_out: answers of models that the registry no longer has.
+    """
+
+    served: float
+    baseline: float
+    answers: int
+    left_out: int
+
+    @property
+    def share(self) -> float:
+        """Above 1: the router chose better models than the baseline."""
+        return self.served / self.baseline if self.baseline else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class UnitCosts:
+    """What one of each cost; None: there were none.
+
+    Attributes:
+        per_1k_tokens_usd: of tokens that models read and wrote; those of the answer cache are not in it.
+        per_good_answer_usd: per answer that succeeded, over the mean score of those that were rated or judged; with its
+            interval from that of the scores.
+    """
+
+    per_request_usd: Decimal | None
+    per_answer_usd: Decimal | None
+    per_1k_tokens_usd: Decimal | None
+    per_good_answer_usd: float | None
+    per_good_answer_interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Opportunity:
+    """A service's requests of a category that a cheaper model is expected to answer nearly as well.
+
+    Attributes:
+        saving_usd: of what they cost in the span, at the prices of its last day.
+        quality, suggested_quality: expected of either model in the category.
+    """
+
+    service: str
+    model_id: str
+    category: str
+    suggested_model_id: str
+    requests: int
+    cost_usd: Decimal
+    saving_usd: float
+    quality: float
+    suggested_quality: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpendAnomaly:
+    """A day on which a service spent unusually much or little.
+
+    Attributes:
+        score: deviations from the usual one.
+    """
+
+    service: str
+    day: date
+    cost_usd: float
+    usual_usd: float
+    score: float
+
+
+def quality_of(profile: ModelProfile, category: str) -> float:
+    """Expected quality of a model in a category, by the registry."""
+    return profile.quality.get(category, profile.quality["overall"]).mean
+
+
+def retention(rows: Iterable[Aggregate], registry: Registry, baseline: ModelProfile) -> Retention | None:
+    """How much of the baseline's expected quality is kept; None: no answers.
+
+    Args:
+        rows: by model and category, in this order.
+        registry: has what is expected of models.
+        baseline: the model to compare with.
+    """
+    answers, left_out, served, best = 0, 0, 0.0, 0.0
+    for row in rows:
+        model_id, category = row.group
+        profile = registry.models.get(model_id)
+        if profile is None:
+            left_out += row.succeeded
+            continue
+        answers += row.succeeded
+        served += row.succeeded * quality_of(profile, category)
+        best += row.succeeded * quality_of(baseline, category)
+    return Retention(served / answers, best / answers, answers, left_out) if answers else None
+
+
+def savings_state(found: Savings, kept: Retention | None) -> SavingsState:
+    """Whether the target of savings is met, as far as can be told."""
+    if found.interval is None or kept is None:
+        return SavingsState.NOT_ENOUGH_DATA
+    if found.interval.high < TARGET_SHARE.low:
+        return SavingsState.NOT_MET
+    if found.interval.low < TARGET_SHARE.low:
+        return SavingsState.NOT_ENOUGH_DATA
+    return SavingsState.MET if kept.share >= LEAST_RETENTION else SavingsState.QUALITY_NOT_KEPT
+
+
+def unit_costs(row: Aggregate) -> UnitCosts:
+    """What one request, answer, thousand tokens and good answer cost."""
+    tokens = row.usage.total_tokens
+    good, interval = None, None
+    scores = rated(row)
+    mean, between = scores.mean, scores.interval()
+    if mean and between is not None and row.succeeded:
+        each = float(row.cost_usd) / row.succeeded
+        good = each / mean
+        interval = Interval(each / between.high, each / between.low, between.level) if between.low else None
+    return UnitCosts(
+        per_request_usd=row.cost_usd / row.count if row.count else None,
+        per_answer_usd=row.cost_usd / row.succeeded if row.succeeded else None,
+        per_1k_tokens_usd=row.cost_usd * 1000 / tokens if tokens else None,
+        per_good_answer_usd=good,
+        per_good_answer_interval=interval,
+    )
+
+
+def opportunities(
+    rows: Iterable[Aggregate], registry: Registry, rules: Callable[[str], ServicePolicy], *, at: datetime
+) -> list[Opportunity]:
+    """Where a cheaper model is expected to do nearly as well, the largest saving first.
+
+    Whether a request needed what only the dear model can do is not in the rollups, so a model is named only where it
+    takes all that the one in use takes, and where the service's rules let it.
+
+    Args:
+        rows: by service, model and category, in this order.
+        registry: models, prices and what is expected of them.
+        rules: of a service.
+        at: whose prices count.
+    """
+    usable = [
+        (profile, found)
+        for profile in registry.models.values()
+        if profile.lifecycle.usable_on(at.date())
+        and any(where.enabled for where in registry.deployments_of(profile.id))
+        and (found := baseline_of(registry, profile.id)) is not None
+    ]
+    made = [_opportunity(row, registry, usable, rules, at) for row in rows if row.cost_usd > 0 and row.succeeded]
+    return sorted(
+        (one for one in made if one is not None), key=lambda one: (-one.saving_usd, one.service, one.model_id)
+    )
+
+
+def _opportunity(
+    row: Aggregate,
+    registry: Registry,
+    usable: Sequence[tuple[ModelProfile, Baseline]],
+    rules: Callable[[str], ServicePolicy],
+    at: datetime,
+) -> Opportunity | None:
+    service, model_id, category = row.group
+    profile, priced = registry.models.get(model_id), baseline_of(registry, model_id)
+    if profile is None or priced is None:
+        return None
+    per_request = row.usage.total_tokens // row.count
+    # The tier of the average prompt: rollups by category do not keep tiers apart.
+    spend = Spend(
+        start=at,
+        service=service,
+        model_id=model_id,
+        reused=False,
+        prompt_above_tokens=row.usage.prompt_tokens // row.count,
+        requests=row.count,
+        usage=row.usage,
+        cost_usd=row.cost_usd,
+    )
+    now = priced.cost_usd(spend)
+    least = LEAST_RETENTION * quality_of(profile, category)
+    best: tuple[Decimal, ModelProfile] | None = None
+    for candidate, cheaper in usable:
+        then = cheaper.cost_usd(spend)
+        if (
+            now
+            and then is not None
+            and then < (now if best is None else best[0])
+            and quality_of(candidate, category) >= least
+            and candidate.context_window_tokens >= _ROOM * per_request
+            and _takes_all(candidate, profile)
+            and _may_serve(candidate, registry, rules(service))
+        ):
+            best = then, candidate
+    if best is None or not now:
+        return None
+    return Opportunity(
+        service=service,
+        model_id=model_id,
+        category=category,
+        suggested_model_id=best[1].id,
+        requests=row.count,
+        cost_usd=row.cost_usd,
+        # As a share of what was paid, which also holds regions and failed attempts.
+        saving_usd=float(row.cost_usd * (1 - best[0] / now)),
+        quality=quality_of(profile, category),
+        suggested_quality=quality_of(best[1], category),
+    )
+
+
+def _takes_all(candidate: ModelProfile, profile: ModelProfile) -> bool:
+    able, needed = candidate.capabilities, profile.capabilities
+    flags = ("tools", "parallel_tools", "json_object", "json_schema", "streaming", "system", "media_uris")
+    return needed.modalities <= able.modalities and all(
+        getattr(able, flag) or not getattr(needed, flag) for flag in flags
+    )
+
+
+def _may_serve(candidate: ModelProfile, registry: Registry, rules: ServicePolicy) -> bool:
+    if candidate.id in rules.deny_models or (rules.allow_models and candidate.id not in rules.allow_models):
+        return False
+    return not rules.residency or any(
+        where.enabled and where.residency & rules.residency for where in registry.deployments_of(candidate.id)
+    )
+
+
+def spend_anomalies(costs: Mapping[str, Mapping[date, float]], *, first: date, last: date) -> list[SpendAnomaly]:
+    """Days of services that cost unusually much or little, the most unusual first.
+
+    A day is held against the same day of the week in eight weeks before; where a service is too young, against the two
+    weeks before.
+
+    Args:
+        costs: of complete days by service; days after a service's first that are not there cost nothing.
+        first: of the days to look at.
+        last: of them, inclusive.
+    """
+    days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+    found = []
+    for day in days:
+        usual_of_all = sum(each.get(past, 0.0) for each in costs.values() for past in _recent(day)) / _DAYS
+        for service, spent in costs.items():
+            cost, seen = spent.get(day, 0.0), _unusual(spent, day)
+            is_worth_a_look = seen is not None and abs(cost - seen.usual) >= _LEAST_EXCESS * usual_of_all
+            if seen is not None and is_worth_a_look and abs(seen.score) >= _SCORE:
+                found.append(SpendAnomaly(service, day, cost, seen.usual, seen.score))
+    return sorted(found, key=lambda one: (-abs(one.score), one.day, one.service))
+
+
+def _unusual(spent: Mapping[date, float], day: date) -> Deviation | None:
+    begun = min(spent, default=day)
+    for earlier in ([day - number * _WEEK for number in range(1, _WEEKS + 1)], _recent(day)):
+        seen = deviation(spent.get(day, 0.0), [spent.get(past, 0.0) for past in earlier if past >= begun])
+        if seen is not None:
+            return seen
+    return None
+
+
+def _recent(day: date) -> list[date]:
+    return [day - timedelta(days=number) for number in range(1, _DAYS + 1)]

@@ -1,0 +1,1 @@
+"""Adapters that carry notifications to people."""
