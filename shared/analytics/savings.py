@@ -46,6 +46,7 @@ class Savings:
     Attributes:
         requests: what is compared.
         left_out: requests for which there is nothing to compare with: no baseline, or no price on their day.
+        own_usd: of `actual_usd`, what the router asked on its own account; no baseline would have.
         by_reuse_usd: of `saved_usd`, what answers from the cache saved; the rest is the choice of models.
         share: of `baseline_usd` that was saved; None when that is 0.
         interval: of `share`, from its variation between periods; None for too few of them.
@@ -60,6 +61,7 @@ class Savings:
     share: float | None
     interval: Interval | None
     periods: int
+    own_usd: Decimal = Decimal(0)
 
     @property
     def saved_usd(self) -> Decimal:
@@ -89,16 +91,23 @@ def best_single(registry: Registry, day: date) -> Baseline | None:
     return None if best is None else baseline_of(registry, best.id)
 
 
-def compare(spends: Iterable[Spend], choose: Callable[[Spend], Baseline | None]) -> Savings:
+def compare(
+    spends: Iterable[Spend], choose: Callable[[Spend], Baseline | None], own: Iterable[Spend] = ()
+) -> Savings:
     """Hold what was spent against baselines.
 
     Args:
         spends: of periods that vary independently as far as possible.
         choose: the baseline of a spend; None leaves it out.
+        own: what the router asked on its own account, such as verdicts on answers: a cost that no baseline has.
     """
     requests, left_out = 0, 0
-    by_reuse = Decimal(0)
+    by_reuse, own_usd = Decimal(0), Decimal(0)
     periods: dict[datetime, tuple[Decimal, Decimal]] = {}
+    for spend in own:
+        own_usd += spend.cost_usd
+        actual, other = periods.get(spend.start, (Decimal(0), Decimal(0)))
+        periods[spend.start] = actual + spend.cost_usd, other
     for baseline, spend in _priced_alike(spends, choose):
         would_be = None if baseline is None else baseline.cost_usd(spend)
         if would_be is None:
@@ -120,6 +129,7 @@ def compare(spends: Iterable[Spend], choose: Callable[[Spend], Baseline | None])
         share=float((baseline_usd - actual_usd) / baseline_usd) if baseline_usd else None,
         interval=None if kept is None else Interval(1 - kept.high, 1 - kept.low, kept.level),
         periods=len(periods),
+        own_usd=own_usd,
     )
 
 

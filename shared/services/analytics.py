@@ -10,6 +10,7 @@ from shared.analytics.periods import edges_of
 from shared.analytics.savings import Baseline, Savings, baseline_of, best_single, compare
 from shared.domain.analytics import Aggregate, AnalyticsQuery, Dimension, Freshness, Granularity, Spend
 from shared.domain.errors import InvalidRequest, ModelNotFound
+from shared.domain.judging import JUDGE_SERVICE
 from shared.domain.models import Registry
 from shared.ports import AnalyticsStore
 
@@ -140,7 +141,8 @@ class Analytics:
         edges = edges_of(since, until, granularity, _UTC)
         spends = await self._store.spend(tenant_id, edges, services=services)
         apart = {name for part in (registry.embeddings, registry.rankings) if part is not None for name in part.models}
-        chosen = [spend for spend in spends if spend.model_id not in apart]
+        chosen = [spend for spend in spends if spend.model_id not in apart and spend.service != JUDGE_SERVICE]
+        own = [spend for spend in spends if spend.service == JUDGE_SERVICE]
 
         def choose(spend: Spend) -> Baseline | None:
             return models.get(spend.service, models.get(""))
@@ -150,7 +152,7 @@ class Analytics:
             groups[spend.service if group_by is Dimension.SERVICE else spend.model_id].append(spend)
         return SavingsReport(
             models={service: found.profile.id for service, found in models.items()},
-            total=compare(chosen, choose),
+            total=compare(chosen, choose, own),
             groups={key: compare(found, choose) for key, found in sorted(groups.items())},
             freshness=freshness,
         )

@@ -8,6 +8,7 @@ import pytest
 from shared.domain.analytics import AnalyticsQuery, Dimension, Granularity
 from shared.domain.errors import InvalidRequest, ModelNotFound
 from shared.domain.feedback import FeedbackState
+from shared.domain.judging import JUDGE_SERVICE
 from shared.domain.replies import Usage
 from shared.services.analytics import FORMER, Analytics
 from shared.services.feedback import FeedbackDesk
@@ -160,6 +161,16 @@ async def test_savings_are_those_against_the_best_single_model_by_default():
     assert found.models == {"": "dear"}
     assert (found.total.baseline_usd, found.total.actual_usd, found.total.by_reuse_usd) == (50, 13, 10)
     assert {group: one.saved_usd for group, one in found.groups.items()} == {"cheap": 37, "dear": 0}
+
+
+async def test_what_judging_costs_makes_savings_smaller_and_is_told_apart():
+    world = World()
+    await world.had(3)
+    await world.had(2, service_name=JUDGE_SERVICE, cost_usd=Decimal("0.5"))
+    found = await world.analytics.savings(T, DAY, HOURS[-1], group_by=Dimension.SERVICE)
+    assert (found.total.requests, found.total.left_out) == (3, 0)
+    assert (found.total.baseline_usd, found.total.actual_usd, found.total.own_usd) == (30, 4, 1)
+    assert JUDGE_SERVICE not in found.groups
 
 
 async def test_each_service_has_its_own_former_model():
