@@ -167,7 +167,7 @@ class ContentKeeper(BackgroundWork):
             }
             for one in opened
         ]
-        return ExportPage(rows, found[-1].request_id if len(found) == limit else "")
+        return ExportPage(rows, found[-1].request_id if len(found) == limit else None)
 
     async def erase(self, order: ErasureOrder, subject: DataSubject, cursor: str) -> ErasedStep:
         """Delete a person's content.

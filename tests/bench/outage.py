@@ -80,7 +80,7 @@ def report(stack: OwnStack, sent: Sequence[Sent], watch: Watch, gone_s: float, b
         "ledger": truth.ledger_differences(stack, sent),
         "money": truth.money_differences(stack),
         "rollups": truth.rollup_differences(stack, sent),
-        "chains": asyncio.run(truth.chain_differences(stack, sent)),
+        "chains": asyncio.run(truth.chain_differences(stack)),
         "receipts": truth.receipt_differences(stack, sent, sample=50),
         "freshness": truth.freshness_differences(watch.looks, down_s=gone_s, up_s=back_s),
     }
@@ -88,7 +88,10 @@ def report(stack: OwnStack, sent: Sequence[Sent], watch: Watch, gone_s: float, b
         print(f"{name:<10} {'agrees' if not differences else ''}")
         for line in differences:
             print(f"    {line}")
-    return settled and rolled and not any(found.values())
+    agrees = settled and rolled and not any(found.values())
+    if not agrees:
+        print(stack.app.log_tail(60))
+    return agrees
 
 
 def main() -> int:

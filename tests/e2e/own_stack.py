@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from azure.storage.blob import BlobServiceClient
 
 from infra.local import services
 from infra.local.application import FunctionApp, migrate
 from infra.local.environment import HOST, Directories, Ports, function_app_environment
+from infra.local.hosting.storage import API_VERSION
 from infra.local.stack import wait_serving
 from tests.e2e.fault_app import READY_S
 
 _TIME_SCALE = 0.02
 _CONTROL_S = 10.0
+_HOST_ID = "own-stack"
+_FOR_EVER = -1
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,12 @@ class OwnStack:
 
 @contextmanager
 def own_stack(
-    root: Path, files: Mapping[str, str], *, durable: bool = False, settings: Mapping[str, str] | None = None
+    root: Path,
+    files: Mapping[str, str],
+    *,
+    durable: bool = False,
+    settings: Mapping[str, str] | None = None,
+    timers_elsewhere: Sequence[str] = (),
 ) -> Iterator[OwnStack]:
     """Starts everything on free ports, and stops it.
 
@@ -71,6 +80,7 @@ def own_stack(
         files: the registry's, by name; a policy among them.
         durable: whether PostgreSQL writes through to the disk.
         settings: of the Function App, beside the usual ones.
+        timers_elsewhere: timers whose locks are held, as by another instance of the app, so this one never fires them.
     """
     directories, ports, registry = Directories(root), Ports.free(), root / "registry"
     registry.mkdir(parents=True)
@@ -81,7 +91,12 @@ def own_stack(
         if isinstance(service, services.Simulator):
             service.embeddings = "hashed"  # whatever is installed: a real model would cost seconds of CPU
     (postgres,) = (service for service in backing if isinstance(service, services.Postgres))
-    given = {**function_app_environment(ports, directories), "ROUTER_REGISTRY_DIR": str(registry), **(settings or {})}
+    given = {
+        **function_app_environment(ports, directories),
+        "ROUTER_REGISTRY_DIR": str(registry),
+        "AzureFunctionsWebHost__hostid": _HOST_ID,
+        **(settings or {}),
+    }
     app = FunctionApp(directories.journal, directories.logs, ports.function_app, given)
     try:
         for service in backing:
@@ -89,6 +104,7 @@ def own_stack(
         for service in backing:
             service.wait_ready()
         migrate(given["POSTGRES_DSN"])
+        _lock(timers_elsewhere, given["AzureWebJobsStorage"])
         app.start()
         is_ready, answer = wait_serving(ports.function_app, READY_S)
         assert is_ready, f"{answer}\n{app.log_tail(40)}"
@@ -98,3 +114,14 @@ def own_stack(
     finally:
         for service in (app, *reversed(backing)):
             service.stop()
+
+
+def _lock(timers: Sequence[str], connection_string: str) -> None:
+    """Takes the locks of timers where the Functions host keeps them, for as long as the storage lives."""
+    if not timers:
+        return
+    with BlobServiceClient.from_connection_string(connection_string, api_version=API_VERSION) as service:
+        container = service.create_container("azure-webjobs-hosts")
+        for timer in timers:
+            blob = container.upload_blob(f"locks/{_HOST_ID}/Host.Functions.{timer}.Listener", b"")
+            blob.acquire_lease(lease_duration=_FOR_EVER)

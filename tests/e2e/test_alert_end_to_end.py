@@ -2,8 +2,8 @@
 
 The whole stack, with servers of its own. Requests, the ledger, the alerts' API and the delivery (the host's own timer, every
 ten seconds) are the real thing in real time. The rollup and the evaluation would take five minutes of waiting, so both run here, in
-process, against the same database: `PostgresRollups`, and `AlertEvaluator` at given times. The test holds the lock of the
-host's timer `evaluate_alerts` meanwhile, as another instance of the app would.
+process, against the same database: `PostgresRollups`, and `AlertEvaluator` at given times. The lock of the host's own timer
+`evaluate_alerts` is held meanwhile, as another instance of the app would.
 """
 
 import asyncio
@@ -12,7 +12,6 @@ import hashlib
 import hmac
 import json
 import secrets
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +20,6 @@ import psycopg
 import pytest
 from aiohttp import web
 
-from infra.local.hosting.storage import TimerStore
 from shared.config import REGISTRY_DIRECTORY
 from shared.services.alert_evidence import EvidenceReader
 from shared.services.alerting import AlertEvaluator
@@ -38,8 +36,6 @@ from tests.e2e.own_stack import own_stack
 
 CHANNEL = "hook"
 SECRET = "notify-hook-key"
-HOST_ID = "alert-end-to-end"
-LEASE_S = 60
 DEADLINE_S = 60.0
 TOLERANCE_S = 300
 """Of the specification: a receiver refuses what is older."""
@@ -108,27 +104,9 @@ async def stack(tmp_path, receiver):
         "models.toml": model_entry(MODEL, 0.9) + deployment_entry(MODEL, "gemini", "case-a1", 1),
         "policy.toml": (REGISTRY_DIRECTORY / "policy.toml").read_text() + channel,
     }
-    settings = {
-        "ROUTER_SECRETS_FILE": str(tmp_path / "secrets.json"),
-        "AzureFunctionsWebHost__hostid": HOST_ID,
-    }
-    with own_stack(tmp_path / "stack", files, settings=settings) as stack:
+    settings = {"ROUTER_SECRETS_FILE": str(tmp_path / "secrets.json")}
+    with own_stack(tmp_path / "stack", files, settings=settings, timers_elsewhere=["evaluate_alerts"]) as stack:
         yield stack
-
-
-@pytest.fixture
-async def evaluations_are_ours(stack):
-    """Holds the lock of the host's timer; the host tries for it every 15 seconds."""
-    store = TimerStore(stack.settings["AzureWebJobsStorage"], HOST_ID)
-    lost = threading.Event()
-    deadline_s = time.monotonic() + DEADLINE_S
-    while (lock := await store.lock("evaluate_alerts", LEASE_S, lost.set)) is None:
-        assert time.monotonic() < deadline_s
-        await asyncio.sleep(0.2)
-    yield
-    assert not lost.is_set()
-    await lock.close()
-    await store.close()
 
 
 async def until(check):
@@ -199,7 +177,6 @@ class Story:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.usefixtures("evaluations_are_ours")
 async def test_a_failure_is_told_once_and_so_is_its_end(stack, receiver):
     async with aiohttp.ClientSession(headers=SERVICE) as session:
         story = Story(stack, session)

@@ -162,6 +162,9 @@ async def test_a_persons_content_is_exported_opened_and_erased():
     whose = DataSubject(kept.tenant_id, SubjectKind.TAG, "1", "user")
     page = await world.keeper.export(whose, "", 10)
     assert [row["content"]["values"] for row in page.rows] == [content_values(REQUEST, REPLY)]
+    assert page.cursor is None
+    first = await world.keeper.export(whose, "", 1)
+    assert (await world.keeper.export(whose, first.cursor, 1)).rows == []
     with pytest.raises(InvalidRequest, match="cursor"):
         await world.keeper.export(whose, "no cursor", 10)
 
