@@ -91,9 +91,7 @@ def best_single(registry: Registry, day: date) -> Baseline | None:
     return None if best is None else baseline_of(registry, best.id)
 
 
-def compare(
-    spends: Iterable[Spend], choose: Callable[[Spend], Baseline | None], own: Iterable[Spend] = ()
-) -> Savings:
+def compare(spends: Iterable[Spend], choose: Callable[[Spend], Baseline | None], own: Iterable[Spend] = ()) -> Savings:
     """Hold what was spent against baselines.
 
     Args:

@@ -1,9 +1,6 @@
 """The part that decides whom to tell of what."""
 
-import contextlib
-
-from shared.config import Settings
-from shared.ports import Clock, Ids, Telemetry
+from shared.container.ground import Ground
 from shared.services.alert_desk import AlertDesk, Alerting
 from shared.services.alert_evidence import EvidenceReader
 from shared.services.alerting import AlertEvaluator, Channels
@@ -11,7 +8,6 @@ from shared.services.shelf import Shelf
 from shared.services.threat_notices import ThreatNotices
 from shared.stores.postgres.alerts import PostgresAlerts
 from shared.stores.postgres.analytics import PostgresAnalytics
-from shared.stores.postgres.pool import PasswordSource, PostgresPool
 
 
 def channels_of(shelf: Shelf) -> Channels:
@@ -23,30 +19,19 @@ def channels_of(shelf: Shelf) -> Channels:
     return channels
 
 
-def build_threat_notices(pool: PostgresPool, shelf: Shelf, clock: Clock) -> ThreatNotices:
+def build_threat_notices(ground: Ground, shelf: Shelf) -> ThreatNotices:
     """Grave findings of the threat rules, told as alerts are."""
-    return ThreatNotices(PostgresAlerts(pool), channels_of(shelf), clock)
+    return ThreatNotices(PostgresAlerts(ground.pool), channels_of(shelf), ground.clock)
 
 
-def build_alerting(
-    settings: Settings,
-    password: PasswordSource | None,
-    shelf: Shelf,
-    clock: Clock,
-    ids: Ids,
-    telemetry: Telemetry,
-    closing: contextlib.AsyncExitStack,
-) -> Alerting:
+def build_alerting(ground: Ground, shelf: Shelf) -> Alerting:
     """Rules, their evaluation, and what is done about incidents."""
     # A pool of its own: a step holds a transaction open while it asks the rollups on another connection.
-    pool = PostgresPool(
-        settings.postgres_dsn, password_source=password, application_name="llm-router-alerts", max_size=4
-    )
-    closing.push_async_callback(pool.aclose)
+    pool = ground.pool_for("alerts", max_size=4)
     store = PostgresAlerts(pool)
-    evidence = EvidenceReader(PostgresAnalytics(pool), lambda: shelf.policy.budgets, settings.analytics_tags)
+    evidence = EvidenceReader(PostgresAnalytics(pool), lambda: shelf.policy.budgets, ground.settings.analytics_tags)
     channels = channels_of(shelf)
     return Alerting(
-        AlertEvaluator(store, evidence, channels, clock, telemetry),
-        AlertDesk(store, evidence, channels, clock, ids),
+        AlertEvaluator(store, evidence, channels, ground.clock, ground.telemetry),
+        AlertDesk(store, evidence, channels, ground.clock, ground.ids),
     )

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 
-from redis.asyncio import Redis
-
-from shared.config import Settings
+from shared.container.ground import Ground
 from shared.domain.security_events import FindingState
-from shared.ports import AlertStore, Clock, ThreatStore
+from shared.ports import AlertStore, ThreatStore
 from shared.services.administration import Administration
 from shared.services.analytics import Analytics
 from shared.services.budget_outlook import BudgetOutlook
@@ -17,29 +15,26 @@ from shared.services.shelf import Shelf
 from shared.services.slos import Slos
 from shared.stores.postgres.alerts import PostgresAlerts
 from shared.stores.postgres.budgets import PostgresBudgetLedger
-from shared.stores.postgres.pool import PostgresPool
 from shared.stores.postgres.threats import PostgresThreats
 from shared.stores.redis_budgets import RedisBudgetStore
 
 
 def build_administration(
-    settings: Settings,
-    pool: PostgresPool,
-    redis: Redis,
-    analytics: Analytics,
-    shelf: Shelf,
-    health: DeploymentHealth,
-    clock: Clock,
+    ground: Ground, analytics: Analytics, shelf: Shelf, health: DeploymentHealth
 ) -> Administration:
     """All that administrators read of what happened."""
-    store = analytics.store
+    settings, clock, store = ground.settings, ground.clock, analytics.store
     outlook = BudgetOutlook(
-        store, PostgresBudgetLedger(pool), RedisBudgetStore(redis, clock), lambda: shelf.policy, settings.analytics_tags
+        store,
+        PostgresBudgetLedger(ground.pool),
+        RedisBudgetStore(ground.redis, clock),
+        lambda: shelf.policy,
+        settings.analytics_tags,
     )
     slos = Slos(store, clock)
     matters: Mapping[str, OpenMatters] = {
-        "findings": open_findings(PostgresThreats(pool)),
-        "incidents": open_incidents(PostgresAlerts(pool)),
+        "findings": open_findings(PostgresThreats(ground.pool)),
+        "incidents": open_incidents(PostgresAlerts(ground.pool)),
     }
     return Administration(
         slos=slos,

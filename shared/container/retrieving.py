@@ -1,55 +1,31 @@
 """The part that searches documents and answers from them."""
 
-import random
-from collections.abc import Mapping
-
 from shared.container.documents import usual_model
-from shared.domain.models import ProviderKind, Registry
-from shared.domain.policy import Policy
-from shared.ports import Clock, Ids, ModelProvider, Telemetry
-from shared.scoring.embedding_part import ranking_part
-from shared.services.attempts import Attempts
-from shared.services.configuration_keeping import ConfigurationKeeper
-from shared.services.deployment_health import DeploymentHealth
-from shared.services.recording import RecordWriter
+from shared.container.ground import Ground
+from shared.container.models import Models
+from shared.container.walking import Walk
+from shared.services.grounded import GroundedService
 from shared.services.reranking import RerankingService
 from shared.services.retrieval import RetrievalService
-from shared.services.routing import RoutingService
-from shared.services.shelf import Shelf
-from shared.services.till import Till
+from shared.services.rewriting import QuestionRewriter
 from shared.stores.postgres.passages import PostgresPassageIndex
-from shared.stores.postgres.pool import PostgresPool
 
 
-def build_rankings(
-    registry: Registry,
-    policy: Policy,
-    health: DeploymentHealth,
-    attempts: Attempts,
-    providers: Mapping[ProviderKind, ModelProvider],
-    records: RecordWriter,
-    keeper: ConfigurationKeeper,
-    till: Till,
-    rng: random.Random,
-    clock: Clock,
-    ids: Ids,
-    telemetry: Telemetry,
-) -> RerankingService:
-    """The walk over the ranking models, and who asks for it."""
-    shelf = Shelf(*ranking_part(registry, policy), health, clock)
-    walk = RoutingService(shelf, attempts, providers, records, clock, telemetry, rng, keeper, till=till)
-    return RerankingService(walk, shelf, clock, ids, telemetry)
+def build_retrieval(ground: Ground, models: Models, walk: Walk) -> RetrievalService:
+    """Search in PostgreSQL, ordered anew by a ranking model where a request asks for it."""
+    clock, ids, telemetry = ground.clock, ground.ids, ground.telemetry
+    return RetrievalService(
+        PostgresPassageIndex(ground.pool),
+        walk.embeddings,
+        lambda: usual_model(models.vectors.registry),
+        clock,
+        ids,
+        telemetry,
+        RerankingService(walk.rankings, models.rankings, clock, ids, telemetry),
+    )
 
 
-def build_retrieval(
-    pool: PostgresPool,
-    embeddings: RoutingService,
-    vectors: Shelf,
-    reranking: RerankingService,
-    clock: Clock,
-    ids: Ids,
-    telemetry: Telemetry,
-) -> RetrievalService:
-    """Search in PostgreSQL."""
-    index = PostgresPassageIndex(pool)
-    return RetrievalService(index, embeddings, lambda: usual_model(vectors.registry), clock, ids, telemetry, reranking)
+def build_grounded(ground: Ground, models: Models, walk: Walk, retrieval: RetrievalService) -> GroundedService:
+    """Answers from what the search found."""
+    rewriter = QuestionRewriter(walk.routing, models.shelf, ground.clock, ground.ids, ground.telemetry)
+    return GroundedService(retrieval, walk.routing, models.shelf, ground.telemetry, models.encoder.encode, rewriter)

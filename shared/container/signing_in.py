@@ -1,17 +1,11 @@
-"""The part that proves callers and gives sessions."""
+"""The part that proves callers, gives sessions, and writes down what callers did."""
 
-import contextlib
-
-from azure.core.credentials_async import AsyncTokenCredential
+from dataclasses import dataclass
 
 from shared.config import Settings
-from shared.ports import (
-    Authenticator,
-    Clock,
-    LoginGuard,
-    SessionFamilies,
-    Telemetry,
-)
+from shared.container.contents import Identity
+from shared.container.ground import Ground
+from shared.ports import Authenticator, SessionFamilies
 from shared.security.chain import ChainAuthenticator
 from shared.security.development import DevelopmentAuthenticator
 from shared.security.easy_auth import EasyAuthAuthenticator
@@ -20,51 +14,73 @@ from shared.security.entra_login import EntraCredentialCheck
 from shared.security.jwks import JsonWebKeys
 from shared.security.session_tokens import SessionTokens
 from shared.security.signing_keys import FileSigningKeys, KeyVaultSigningKeys
+from shared.services.audit import AuditTrail
 from shared.services.sessions import SessionService
+from shared.stores.audit import AUDIT_TABLE, TableAuditStore
+from shared.stores.login_guard import RedisLoginGuard
+from shared.stores.session_families import SESSIONS_TABLE, TableSessionFamilies
+from shared.stores.tables import open_table
 
 
-def build_session_tokens(
-    settings: Settings,
-    entra: AsyncTokenCredential | None,
-    families: SessionFamilies,
-    clock: Clock,
-    closing: contextlib.AsyncExitStack,
-) -> SessionTokens | None:
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """Who calls, and what of it is written down.
+
+    Attributes:
+        trails: where the audit trail is kept.
+        families: sessions that were given.
+        audit: writes the audit trail.
+        identity: sign-in.
+        authenticator: says who a caller is.
+    """
+
+    trails: TableAuditStore
+    families: TableSessionFamilies
+    audit: AuditTrail
+    identity: Identity
+    authenticator: Authenticator
+
+
+def build_callers(ground: Ground) -> Callers:
+    """Who is believed, by the settings, and the trail of what they do."""
+    trails = ground.closes(TableAuditStore(open_table(AUDIT_TABLE, **ground.storage)))
+    families = ground.closes(TableSessionFamilies(open_table(SESSIONS_TABLE, **ground.storage)))
+    audit = ground.closes(AuditTrail(trails, ground.clock, ground.telemetry, writer=ground.ids.request_id()))
+    tokens = _session_tokens(ground, families)
+    entra = _entra_tokens(ground)
+    sessions = _sessions(ground, tokens, entra, families)
+    return Callers(trails, families, audit, Identity(tokens, sessions), _authenticator(ground.settings, entra, tokens))
+
+
+def _session_tokens(ground: Ground, families: SessionFamilies) -> SessionTokens | None:
     """What signs and checks session tokens, where a key vault or a file of keys is set."""
-    if settings.signing_keys_file is not None:
-        return SessionTokens(FileSigningKeys(settings.signing_keys_file, clock), clock, families)
-    if settings.key_vault_url is None or entra is None:
-        return None
-    from azure.keyvault.secrets.aio import SecretClient  # noqa: PLC0415 - 0.1 s of CPU where no vault is used
-
-    client = SecretClient(settings.key_vault_url, entra, retry_total=0)
-    closing.push_async_callback(client.close)
-    return SessionTokens(KeyVaultSigningKeys(client, clock), clock, families)
+    keys_file, clock = ground.settings.signing_keys_file, ground.clock
+    if keys_file is not None:
+        return SessionTokens(FileSigningKeys(keys_file, clock), clock, families)
+    client = ground.key_vault_client()
+    return None if client is None else SessionTokens(KeyVaultSigningKeys(client, clock), clock, families)
 
 
-def build_sessions(
-    settings: Settings,
-    tokens: SessionTokens | None,
-    tenant_tokens: EntraTokenAuthenticator | None,
-    families: SessionFamilies,
-    guard: LoginGuard,
-    clock: Clock,
-    telemetry: Telemetry,
+def _sessions(
+    ground: Ground, tokens: SessionTokens | None, entra: EntraTokenAuthenticator | None, families: SessionFamilies
 ) -> SessionService | None:
     """Sign-in, where keys and audiences are set."""
-    if tokens is None or tenant_tokens is None:
+    if tokens is None or entra is None:
         return None
+    settings = ground.settings
     check = EntraCredentialCheck(
-        tenant_tokens,
+        entra,
         tenant_id=settings.tenant_id or "",
         audience=settings.token_audiences[0],
         authority=settings.entra_authority,
     )
-    return SessionService(check, tokens, families, guard, clock, telemetry)
+    guard = RedisLoginGuard(ground.redis, ground.clock)
+    return SessionService(check, tokens, families, guard, ground.clock, ground.telemetry)
 
 
-def build_entra_tokens(settings: Settings, clock: Clock) -> EntraTokenAuthenticator | None:
+def _entra_tokens(ground: Ground) -> EntraTokenAuthenticator | None:
     """What checks Entra access tokens, where a tenant and audiences are set."""
+    settings, clock = ground.settings, ground.clock
     if settings.auth == "development" or not settings.token_audiences or settings.tenant_id is None:
         return None
     authority = settings.entra_authority.rstrip("/")
@@ -79,7 +95,7 @@ def build_entra_tokens(settings: Settings, clock: Clock) -> EntraTokenAuthentica
     )
 
 
-def build_authenticator(
+def _authenticator(
     settings: Settings, entra: EntraTokenAuthenticator | None, sessions: SessionTokens | None
 ) -> Authenticator:
     """Who is believed, by the settings."""

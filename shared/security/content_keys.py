@@ -1,7 +1,8 @@
 """Where the keys are that seal kept content: versions of a Key Vault secret in Azure, a file on a developer's machine.
 
-A key is 32 random bytes in Base64. In the vault a new version of the secret is a new key: within `_FRESH_S` it seals what
-comes, and older versions open what they sealed for as long as they exist. Purging the secret destroys what it sealed.
+A key is 32 random bytes in Base64. In the vault a new version of the secret is a new key: within `_FRESH_S` it seals
+what comes, and older versions open what they sealed for as long as they exist. Purging the secret destroys what it
+sealed.
 """
 
 import asyncio

@@ -66,7 +66,7 @@ def report(stack: OwnStack, sent: Sequence[Sent], watch: Watch, gone_s: float, b
         + "/".join(f"{of_sorted(waits, share):.2f}" for share in (0.50, 0.95, 0.99, 1.0))
     )
     poisoned = stack.app.log_path.read_text(errors="replace").count("of queue request-log went to its poison queue")
-    print(f"messages that the queue gave up and that were taken back: {poisoned}")
+    print(f"messages that the queue gave up: {poisoned}")
     rolled = truth.until(lambda: truth.is_rolled_up(stack, sent), ROLLED_UP_S)
     print(f"rolled up by the host's timer: {rolled}, {time.monotonic() - ended_s:.1f} s after the load")
     watch.__exit__()

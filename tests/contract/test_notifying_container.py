@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
 from azure.core.exceptions import ClientAuthenticationError
 
 from shared.config import REGISTRY_DIRECTORY, Settings
+from shared.container.ground import lay_ground
 from shared.container.notifying import EntraTokens, build_notifying
 from shared.domain.deliveries import DeliveryQuery, DeliveryState
 from shared.domain.errors import DependencyUnavailable
@@ -79,9 +81,14 @@ async def build(tmp_path, receiver, pool):
 
     def make(telemetry=None, **environ):
         settings = Settings.from_env({**ENVIRON, **environ})
-        made = telemetry or RecordingTelemetry()
-        rng = random.Random(1)
-        return build_notifying(settings, None, pool, lambda: policy, ManualClock(NOW), made, rng, closing)
+        ground = replace(
+            lay_ground(settings, closing),
+            pool=pool,
+            clock=ManualClock(NOW),
+            telemetry=telemetry or RecordingTelemetry(),
+            rng=random.Random(1),
+        )
+        return build_notifying(ground, lambda: policy)
 
     make.local = {"ROUTER_ENVIRONMENT": "local", "ROUTER_SECRETS_FILE": str(tmp_path / "secrets.json")}
     yield make

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.config import REGISTRY_DIRECTORY, Settings
+from shared.container.ground import lay_ground
 from shared.container.models import build_providers
 from shared.domain.chat import ChatRequest, Message, ReasoningEffort, Role, Sampling, TextPart, Tool
 from shared.domain.errors import UnsupportedFeature
 from shared.services.refusals import WireForms
 from shared.stores.registry_files import load_registry
-from shared.stores.system import SystemClock
 
 SETTINGS = Settings.from_env(
     {
@@ -25,7 +25,7 @@ SETTINGS = Settings.from_env(
         "ROUTER_AUTH": "development",
     }
 )
-PROVIDERS = build_providers(SETTINGS, SystemClock(), contextlib.AsyncExitStack())
+PROVIDERS = build_providers(lay_ground(SETTINGS, contextlib.AsyncExitStack()))
 REGISTRY = load_registry(REGISTRY_DIRECTORY)
 
 texts = st.text(max_size=20)

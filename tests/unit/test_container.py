@@ -190,6 +190,24 @@ async def test_a_worker_starts_with_its_managed_identity_without_asking_it_yet_a
     assert [identity.did for identity in made] == [["close"]]
 
 
+async def test_the_parts_that_read_the_key_vault_share_one_client_which_is_closed_once(environ, monkeypatch):
+    made, closed = [], []
+
+    class Vault:
+        def __init__(self, url, credential, **options):
+            made.append(url)
+
+        async def close(self):
+            closed.append(len(made))
+
+    monkeypatch.setattr("azure.keyvault.secrets.aio.SecretClient", Vault)
+    url = "https://vault.example.net"
+    built = await container.build(Settings.from_env({**environ, "ROUTER_KEY_VAULT_URL": url}))
+    assert (made, closed) == ([url], [])
+    await built.close()
+    assert (made, closed) == ([url], [1])
+
+
 async def test_what_cannot_be_recovered_now_is_left_to_the_timer(environ, monkeypatch, caplog):
     async def away(self):
         raise DependencyUnavailable("neither ledger nor spill")
@@ -202,7 +220,7 @@ async def test_what_cannot_be_recovered_now_is_left_to_the_timer(environ, monkey
 
 async def test_what_was_opened_is_closed_when_a_later_part_fails(environ, monkeypatch, tmp_path):
     telemetry = RecordingTelemetry()
-    monkeypatch.setattr(container.building, "build_telemetry", lambda *args, **kwargs: telemetry)
+    monkeypatch.setattr(container.ground, "build_telemetry", lambda *args, **kwargs: telemetry)
     (tmp_path / "bad.toml").write_text("[[models]]\nid = 5\n")
     with pytest.raises((RegistryError, InvalidRequest)):
         await container.build(Settings.from_env({**environ, "ROUTER_REGISTRY_DIR": str(tmp_path)}))
