@@ -110,6 +110,8 @@ TABLE = [
     ),
     ("ROUTER_ANALYTICS_TAGS", "team, cost.center", "analytics_tags", ("team", "cost.center")),
     ("ROUTER_FORMER_MODELS", "shop=m/1,mail=m2", "former_models", {"shop": "m/1", "mail": "m2"}),
+    ("ROUTER_RETRY_WINDOW_S", "60", "retry_window_s", 60.0),
+    ("ROUTER_FINGERPRINT_KEY", f"{'A' * 43}=", "fingerprint_key", f"{'A' * 43}="),
     ("ROUTER_RUNNING_COST_USD_PER_MONTH", "412.50", "running_usd_per_month", Decimal("412.50")),
 ]
 
