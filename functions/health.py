@@ -19,16 +19,12 @@ async def ready(call: Call) -> Reply:
     status = 200 if readiness.ready else _UNAVAILABLE
     headers = {} if readiness.ready else {"retry-after": "5"}
     detailed = call.principal is not None and call.principal.may(Permission.ADMIN_READ)
-    return Reply(_body(readiness) if detailed else {"status": _word(readiness)}, status=status, headers=headers)
-
-
-def _word(readiness: Readiness) -> str:
-    return "not_ready" if not readiness.ready else "degraded" if readiness.degraded else "ready"
+    return Reply(_body(readiness) if detailed else {"status": readiness.state}, status=status, headers=headers)
 
 
 def _body(readiness: Readiness) -> dict[str, object]:
     return {
-        "status": _word(readiness),
+        "status": readiness.state,
         "dependencies": {
             d.name: {
                 "status": "ok" if d.ok else "unavailable",

@@ -99,8 +99,14 @@ async def rebuild_indexes(container: Container) -> None:
     await container.storage.rebuild_index()
 
 
+async def report_availability(container: Container) -> None:
+    """Test whether what the router needs answers and a request would find a model, and tell telemetry."""
+    await container.self_test.run()
+
+
 TIMERS: tuple[tuple[str, Work], ...] = (
     ("0 * * * * *", recover_records),
+    ("20 * * * * *", report_availability),
     ("0 5 0 * * *", prepare_partitions),
     ("0 */5 * * * *", note_receipt_heads),
     ("0 35 * * * *", keep_sessions),

@@ -109,6 +109,8 @@ class Settings(BaseModel):
     sts_url: Annotated[str, Field(alias="GOOGLE_STS_URL")] = "https://sts.googleapis.com/v1/token"
     telemetry_connection_string: Annotated[str | None, Field(alias="APPLICATIONINSIGHTS_CONNECTION_STRING")] = None
     telemetry_sampling: Annotated[float, Field(alias="ROUTER_TELEMETRY_SAMPLING", ge=0, le=1)] = 1.0
+    region: Annotated[str, Field(alias="REGION_NAME", max_length=64)] = ""
+    """Where this instance runs; App Service sets it."""
     journal_directory: Annotated[Path | None, Field(alias="ROUTER_JOURNAL_DIR")] = None
     registry_directories: Annotated[
         tuple[Path, ...], Field(alias="ROUTER_REGISTRY_DIR", min_length=1), BeforeValidator(_words)

@@ -1,7 +1,8 @@
 """`python -m infra.monitoring.build`: puts the queries of `queries/` into `workbook.json` and `alerts.json`.
 
 The workbook is imported as it is (Azure Monitor, "Workbooks", advanced editor, gallery template). The alerts are for
-Terraform: a map whose values have the names of `azurerm_monitor_scheduled_query_rules_alert_v2`'s arguments.
+Terraform: a map whose values have the names of `azurerm_monitor_scheduled_query_rules_alert_v2`'s arguments. So are the
+tests from outside in `web_tests.json`, with those of `azurerm_application_insights_standard_web_test`.
 """
 
 import json
@@ -23,6 +24,7 @@ _SECTIONS: tuple[tuple[str, tuple[_Chart, ...]], ...] = (
             ("Error budget of 30 days", "error_budget", "table"),
             ("Availability", "availability", "timechart"),
             ("Seen from outside", "probes", "table"),
+            ("Seen by itself", "self_test", "table"),
             ("Latency of answers", "latency", "timechart"),
             ("The router's own time", "overhead", "timechart"),
             ("Requests per second", "throughput", "timechart"),
@@ -49,7 +51,8 @@ _SECTIONS: tuple[tuple[str, tuple[_Chart, ...]], ...] = (
     (
         "## Dependencies and jobs",
         (
-            ("Stores", "dependencies", "timechart"),
+            ("Stores", "stores", "table"),
+            ("What waits or is lost meanwhile", "dependencies", "timechart"),
             ("Ledger", "ledger", "timechart"),
             ("Failed jobs", "jobs", "table"),
             ("Defects and failures", "exceptions", "table"),
@@ -116,6 +119,48 @@ def _metric(*names: str) -> str:
     return f"customMetrics\n| where name in ({listed})\n| summarize value = sum(valueSum)\n| where value > 0\n"
 
 
+_FAILING_PLACES = """| summarize arg_max(timestamp, failed) by name, location
+| summarize failing_places = countif(failed > 0) by name
+"""
+_SILENT = "| summarize results = count()\n| where results == 0\n"
+"""`summarize` without `by` makes a row of nothing too."""
+
+
+def web_tests() -> dict[str, dict[str, Any]]:
+    """Tests from outside by name.
+
+    Five places, and an alert from three on: one that cannot get through is more often its own network's fault.
+    https://learn.microsoft.com/azure/azure-monitor/app/availability (population tags, number of locations)
+    """
+    return {
+        "router-is-ready": {
+            "description": "The router takes requests: DNS, TLS, the front end, the app and what it cannot do without.",
+            "geo_locations": [
+                "emea-nl-ams-azr",  # West Europe
+                "emea-gb-db3-azr",  # North Europe
+                "emea-fr-pra-edge",  # France Central
+                "emea-ru-msa-edge",  # UK South
+                "us-va-ash-azr",  # East US
+            ],
+            "frequency": 300,
+            "timeout": 30,
+            "enabled": True,
+            "retry_enabled": True,
+            "request": {
+                "path": "/api/v1/health/ready",
+                "http_verb": "GET",
+                "follow_redirects_enabled": False,
+                "parse_dependent_requests_enabled": False,
+            },
+            "validation_rules": {
+                "expected_status_code": 200,
+                "ssl_check_enabled": True,
+                "ssl_cert_remaining_lifetime": 14,
+            },
+        }
+    }
+
+
 def workbook() -> dict[str, Any]:
     """The workbook, as Azure Monitor imports it."""
     items: list[dict[str, Any]] = [_time_range()]
@@ -164,6 +209,24 @@ def alerts() -> dict[str, dict[str, Any]]:
             "The error budget of 30 days would be gone in two days: over 14.4 times too many failures, for an hour.",
             query("burn_rate"), severity=1, minutes=5, threshold=14.4, column="burning", looks_back="PT1H",
         ),
+        "unreachable-from-outside": _alert(
+            "The last test from outside failed at three of the five places or more.",
+            query("probes") + _FAILING_PLACES, severity=0, minutes=5, threshold=2, column="failing_places",
+            looks_back="PT15M",
+        ),
+        "nobody-tests-from-outside": _alert(
+            "No test from outside has arrived for an hour: the tests are off, or Application Insights is.",
+            query("probes") + _SILENT, severity=2, minutes=60,
+        ),
+        "self-test-fails": _alert(
+            "By its own tests the router takes no requests, or finds no model for a plain one.",
+            query("self_test") + '| where name == "self/router" and failed > 0\n', severity=1, minutes=5,
+            failing=(2, 3),
+        ),
+        "self-test-is-silent": _alert(
+            "The router has not tested itself for 15 minutes: it is down, or its timers or telemetry are.",
+            query("self_test") + _SILENT, severity=1, minutes=15,
+        ),
         "answers-are-slow": _alert(
             "The 95th percentile of answers is above 5 s.",
             query("latency"), severity=2, minutes=15, threshold=5_000, column="percentile_duration_95", failing=(2, 3),
@@ -179,6 +242,11 @@ def alerts() -> dict[str, dict[str, Any]]:
         "records-are-lost": _alert(
             "A receipt, a booking of a budget or an event of the audit trail was lost.",
             _metric("receipts_lost", "budget_bookings_dropped", "audit_delayed"), severity=1, minutes=15,
+        ),
+        "a-store-does-not-answer": _alert(
+            "A fifth of the calls of a store or more got no answer.",
+            query("stores") + "| where calls >= 5\n", severity=2, minutes=5, threshold=20, column="unanswered_percent",
+            failing=(2, 3),
         ),
         "redis-is-away": _alert(
             "Limits and health are kept by each process alone.",
@@ -208,7 +276,11 @@ def alerts() -> dict[str, dict[str, Any]]:
 
 def files() -> dict[Path, str]:
     """What the command writes."""
-    made = {HERE / "workbook.json": workbook(), HERE / "alerts.json": alerts()}
+    made = {
+        HERE / "workbook.json": workbook(),
+        HERE / "alerts.json": alerts(),
+        HERE / "web_tests.json": web_tests(),
+    }
     return {path: json.dumps(content, indent=2) + "\n" for path, content in made.items()}
 
 

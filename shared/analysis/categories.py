@@ -51,8 +51,8 @@ def classify(evidence: Evidence) -> Probabilities:
         logits[_UNKNOWN] = _TOOLS_GAIN / 2
     logits[_AGENTIC] += _TOOLS_GAIN * evidence.offers_tools + _USED_TOOLS_GAIN * evidence.used_tools
     likely = _with_doubt(_softmax(logits))
-    order = sorted(range(len(_CLASSES)), key=lambda number: (-likely[number], _CLASSES[number].value))
-    return tuple((_CLASSES[number], float(likely[number])) for number in order)
+    named = zip((-likely).tolist(), artefact.CLASSES, _CLASSES, strict=True)
+    return tuple((category, -less) for less, _, category in sorted(named))
 
 
 @lru_cache(maxsize=256)
@@ -63,7 +63,7 @@ def _asked_by(system: str) -> npt.NDArray[np.float64]:
 
 def _logits(evidence: Evidence) -> npt.NDArray[np.float64]:
     used, values = evidence_vector(evidence)
-    sums = values @ _LEVELS[used].astype(np.float32)
+    sums = values @ _LEVELS.take(used, axis=0).astype(np.float32)
     return np.asarray((sums * _SCALE + _BIAS) / artefact.TEMPERATURE, np.float64)
 
 

@@ -27,7 +27,7 @@ _SIZES: Final = (2, 6, 15, 40, 120)
 """Words: a greeting, a short question, a sentence, a paragraph, pasted material."""
 _CHARS_PER_WORD: Final = 5
 """For a size that means the same in scripts without spaces is counted in characters, with Han counted double."""
-_FIGURES: Final = "0123456789"
+_FIGURE: Final = re.compile(r"\d")
 _MANY_FIGURES: Final = 0.15
 _WEIGHT: Final = np.float32(0.25)
 """Of a mark beside an n-gram, whose vector has length 1."""
@@ -75,7 +75,9 @@ def _marks(evidence: Evidence) -> Vector:
     whole = evidence.instruction.strip()
     text = whole if len(whole) <= 2 * _PARTS else f"{whole[:_PARTS]}\n{whole[-_PARTS:]}"
     first, last = text.partition("\n")[0], text.rpartition("\n")[2]
-    formula = _SUM.search(text) or _UNKNOWN_X.search(text) or any(mark in text for mark in _FORMULA_MARKS)
+    has_figures = _FIGURE.search(text) is not None
+    sums = has_figures and (_SUM.search(text) or _UNKNOWN_X.search(text))
+    formula = sums or any(mark in text for mark in _FORMULA_MARKS)
     size = (len(whole) if whole.isascii() else len(whole.encode("utf-8", "surrogatepass")) * 0.6) / _CHARS_PER_WORD
     marks = (
         evidence.has_code,
@@ -88,7 +90,7 @@ def _marks(evidence: Evidence) -> Vector:
         first.rstrip()[-1:] in _QUESTION_MARKS or last.rstrip()[-1:] in _QUESTION_MARKS,
         evidence.wants_schema,
         text.count("\n") > 1,
-        sum(map(str.isdecimal, text[:_PARTS])) > 0.15 * len(text[:_PARTS]),  # a share of digits
+        has_figures and len(_FIGURE.findall(text[:_PARTS])) > _MANY_FIGURES * len(text[:_PARTS]),
         *(size > limit for limit in _SIZES),
     )
     return np.array(marks, np.float32) * _WEIGHT

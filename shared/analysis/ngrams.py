@@ -7,6 +7,7 @@ Feature hashing: Weinberger et al. 2009, https://arxiv.org/abs/0902.2206.
 
 import re
 import zlib
+from bisect import bisect_left
 from itertools import pairwise
 from typing import Final
 
@@ -26,6 +27,8 @@ _MIX: Final = np.uint32(0x2C1B3C6D)
 _USUAL_LENGTH: Final = 8.0
 """Of a sentence; makes its scaled vector's length about 1."""
 _WORD: Final = re.compile(r"[^\W_]+|[^\w\s]")
+_ASCII_WORD: Final = re.compile(r"[a-z0-9]+|[^a-z0-9_\s]")
+"""The same for a window of ASCII only."""
 _DIGITS: Final = str.maketrans("0123456789", "0000000000")
 _BUCKET_SHIFT: Final = np.uint32(32 - BUCKETS.bit_length() + 1)
 _SIGN_BIT: Final = np.uint32(1)
@@ -33,8 +36,8 @@ _SIGN_BIT: Final = np.uint32(1)
 Vector = npt.NDArray[np.float32]
 Sparse = tuple[npt.NDArray[np.intp], Vector]
 """The dimensions that a text touches, ascending, and their values; those whose signs cancel are left out."""
-Hashed = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]
-"""Hashes, and the place in the window where each n-gram begins."""
+Keyed = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]
+"""Keys of n-grams, and the place in the window where each begins."""
 
 
 def text_vector(text: str) -> Sparse:
@@ -44,16 +47,26 @@ def text_vector(text: str) -> Sparse:
     but not in proportion.
     """
     window = _window(text)
-    hashed = (_hashed_words(window), *_hashed_chars(window))
-    hashes = np.concatenate([hashes for hashes, _ in hashed])
-    weights = _near_an_end(np.concatenate([places for _, places in hashed]), len(window))
-    buckets = hashes >> _BUCKET_SHIFT
-    found = np.bincount(buckets, np.where(hashes & _SIGN_BIT, -weights, weights), BUCKETS)
-    used = np.flatnonzero(found != 0)  # of booleans: ten times as fast as of floats
-    found = found[used]
+    keyed = (_word_keys(window), *_char_keys(window))
+    hashes = _mixed(np.concatenate([keys for keys, _ in keyed]))
+    weights = _near_an_end(np.concatenate([places for _, places in keyed]), len(window))
+    used, found = _summed(hashes, np.where(hashes & _SIGN_BIT, -weights, weights))
     damped = np.sign(found) * np.sqrt(np.minimum(np.abs(found), 1))
     length = float(np.sqrt(damped @ damped))
-    return used.astype(np.intp), (damped / np.sqrt(_USUAL_LENGTH * max(length, 1e-9))).astype(np.float32)
+    return used, (damped / np.sqrt(_USUAL_LENGTH * max(length, 1e-9))).astype(np.float32)
+
+
+def _summed(hashes: npt.NDArray[np.uint32], values: Vector) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """The buckets whose values do not cancel, ascending, and their sums."""
+    # Sorted, a window's few thousand n-grams stay in the cache; an array of all buckets would not.
+    buckets = (hashes >> _BUCKET_SHIFT).astype(np.uint16)
+    order = buckets.argsort(kind="stable")
+    ordered = buckets[order]
+    is_first = np.ones(len(ordered), np.bool_)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    sums = np.bincount(is_first.cumsum() - 1, values[order])
+    remains = sums != 0
+    return ordered[is_first][remains].astype(np.intp), sums[remains]
 
 
 def _window(text: str) -> str:
@@ -68,30 +81,32 @@ def _near_an_end(places: npt.NDArray[np.int64], length: int) -> Vector:
     return np.where(near, np.float32(1), _MIDDLE_WEIGHT)
 
 
-def _hashed_words(window: str) -> Hashed:
-    found = list(_WORD.finditer(window))
+def _word_keys(window: str) -> Keyed:
+    found = list((_ASCII_WORD if window.isascii() else _WORD).finditer(window))
     words = [match[0].encode("utf-8", "surrogatepass") for match in found]
     starts = [match.start() for match in found]
-    last_line = window.rfind("\n") + 1
-    closing = [word for word, start in zip(words, starts, strict=True) if start >= last_line]
+    closing = words[bisect_left(starts, window.rfind("\n") + 1) :]
     keys = [b"w " + word for word in words]
-    keys += [b"b " + first + b" " + second for first, second in pairwise(words)]
+    keys += [b"b %b %b" % pair for pair in pairwise(words)]
     keys += [b"o " + word for line in (words, closing) for word in line[:_OPENING_WORDS]]
     keys += [b"e " + word for word in words[-2:]]
     places = np.zeros(len(keys), np.int64)  # openings and endings are near by nature
     places[: len(starts)] = starts
     places[len(starts) : 2 * len(starts) - 1] = starts[:-1]
-    return _mixed(np.fromiter(map(zlib.crc32, keys), np.uint32, len(keys))), places
+    return np.fromiter(map(zlib.crc32, keys), np.uint32, len(keys)), places
 
 
-def _hashed_chars(window: str) -> list[Hashed]:
+def _char_keys(window: str) -> list[Keyed]:
     chars = np.frombuffer(f" {window} ".encode("utf-32-le", "surrogatepass"), np.uint32)
+    places = np.arange(len(chars))
+    sums = np.zeros(len(chars), np.uint32)
     found = []
     for order in _CHAR_ORDERS:
         count = len(chars) - order + 1
         if count > 0:
-            sums = sum(chars[i : i + count] * _MULTIPLIERS[i] for i in range(order))
-            found.append((_mixed(np.asarray(sums, np.uint32) + np.uint32(order)), np.arange(count)))
+            # Each order adds a character to those of the order before.
+            sums = sums[:count] + chars[order - 1 :] * _MULTIPLIERS[order - 1]
+            found.append((sums + np.uint32(order), places[:count]))
     return found
 
 

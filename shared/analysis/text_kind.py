@@ -16,6 +16,11 @@ _MAX_WORDS: Final = 200
 _LEAST_SCORE: Final = 0.7
 """A word that three languages share says too little alone."""
 _WORD: Final = re.compile(r"[^\W\d_]+")
+_ASCII_WORD: Final = re.compile(r"[a-z]+")
+"""The same for lower-case ASCII."""
+_SHARES_BY_WORD: Final = {
+    word: tuple((language, 1 / len(spoken)) for language in spoken) for word, spoken in LANGUAGES_BY_WORD.items()
+}
 _SCRIPTS: Final = (
     ("ja", re.compile("[\u3040-\u30ff]")),
     ("ko", re.compile("[\uac00-\ud7af\u1100-\u11ff]")),
@@ -64,10 +69,9 @@ def language_of(text: str) -> str:
                 return language
     lowered = text[:2000].lower()
     scores: defaultdict[str, float] = defaultdict(float)
-    for word in _WORD.findall(lowered)[:_MAX_WORDS]:
-        spoken = LANGUAGES_BY_WORD.get(word, ())
-        for language in spoken:
-            scores[language] += 1 / len(spoken)
+    for word in (_ASCII_WORD if lowered.isascii() else _WORD).findall(lowered)[:_MAX_WORDS]:
+        for language, share in _SHARES_BY_WORD.get(word, ()):
+            scores[language] += share
     if not lowered.isascii():
         for language, letters_of in LETTERS.items():
             scores[language] += 0.5 * min(3, sum(lowered.count(letter) for letter in letters_of))

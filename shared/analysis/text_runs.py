@@ -52,6 +52,7 @@ LANGUAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "uk": ("cyrillic",),
 }
 """Languages whose words are cut finer than those of English (Russian) in the same script; the letters that count."""
+_START: Final = np.zeros(1, np.intp)
 
 
 def _ascii_table() -> bytes:
@@ -73,6 +74,14 @@ _ASCII_TABLE: Final = _ascii_table()
 _ASCII_ARRAY: Final = np.frombuffer(_ASCII_TABLE, np.uint8)
 _BLOCK_TABLE: Final = _block_table()
 _LENGTHS: Final = np.arange(_MOST_LENGTH + 1)
+_COUNTED: Final = {
+    **{("at least", length): length <= _LENGTHS for length in (1, 2)},
+    **{("within", length): np.minimum(_LENGTHS, length) for length in (1, 2, 5, 9, 16, _MOST_LENGTH)},
+    ("groups", 3): -(-_LENGTHS // 3),
+}
+"""What a run of each length adds to a class's counts: whole numbers, whose sums are exact in any order."""
+_COUNTED_BY_LENGTH: Final = np.stack(tuple(_COUNTED.values()), axis=1).astype(np.float64)
+_COLUMN: Final = {counted: column for column, counted in enumerate(_COUNTED)}
 
 
 def _classes_of(text: str) -> npt.NDArray[np.uint8]:
@@ -88,34 +97,34 @@ class _Table:
 
     def __init__(self, text: str) -> None:
         classes = _classes_of(text)
-        starts = np.concatenate(([0], np.flatnonzero(classes[1:] != classes[:-1]) + 1))
-        lengths = np.diff(starts, append=len(classes))
+        borders = np.flatnonzero(classes[1:] != classes[:-1]) + 1
+        starts = np.concatenate((_START, borders))
+        lengths = np.concatenate((borders, (len(classes),))) - starts
         runs = classes[starts].astype(np.intp)
         slots = runs * (_MOST_LENGTH + 1) + np.minimum(lengths, _MOST_LENGTH)
-        self._by_length = np.bincount(slots, minlength=_K * (_MOST_LENGTH + 1)).reshape(_K, -1)
-        self._pairs = np.bincount(runs[:-1] * _K + runs[1:], minlength=_K * _K).reshape(_K, _K)
-        self._chars = np.bincount(runs, lengths, minlength=_K)
+        by_length = np.bincount(slots, minlength=_K * (_MOST_LENGTH + 1)).reshape(_K, -1)
+        # Some fifty numbers are read from these: each costs less in a list than in an array.
+        self._counts: list[list[float]] = (by_length @ _COUNTED_BY_LENGTH).tolist()
+        self._pairs: list[int] = np.bincount(runs[:-1] * _K + runs[1:], minlength=_K * _K).tolist()
+        self._chars: list[float] = np.bincount(runs, lengths, minlength=_K).tolist()
 
     def runs(self, name: str, at_least: int = 1) -> float:
-        return float(self._by_length[_NUMBER[name], at_least:].sum())
+        return self._counts[_NUMBER[name]][_COLUMN["at least", at_least]]
 
     def chars(self, name: str) -> float:
-        return float(self._chars[_NUMBER[name]])
+        return self._chars[_NUMBER[name]]
 
     def beyond(self, name: str, length: int) -> float:
         """Characters of runs after their first `length`."""
-        of = self._by_length[_NUMBER[name]]
-        within = float(of @ np.minimum(_LENGTHS, length))
-        return self.chars(name) - within
+        return self.chars(name) - self._counts[_NUMBER[name]][_COLUMN["within", length]]
 
     def groups(self, name: str, size: int) -> float:
         """Pieces of at most `size` characters."""
-        of = self._by_length[_NUMBER[name]]
-        longest = max(0.0, self.chars(name) - float(of @ _LENGTHS))
-        return float(of @ -(-_LENGTHS // size)) + longest / size
+        longest = max(0.0, self.beyond(name, _MOST_LENGTH))
+        return self._counts[_NUMBER[name]][_COLUMN["groups", size]] + longest / size
 
     def pair(self, first: str, second: str) -> float:
-        return float(self._pairs[_NUMBER[first], _NUMBER[second]])
+        return float(self._pairs[_NUMBER[first] * _K + _NUMBER[second]])
 
     def touching(self, first: str, second: str) -> float:
         return self.pair(first, second) + self.pair(second, first)

@@ -7,6 +7,8 @@ from typing import Final
 _END_CHARS: Final = 800
 """How long, how hard, how strict: people say it near either end of what they ask."""
 _WORD: Final = re.compile(r"[^\W\d_]++(?:[-'’][^\W\d_]+)?")  # noqa: RUF001  # the typographic apostrophe is meant
+_ASCII_WORD: Final = re.compile(r"[a-z]++(?:[-'][a-z]+)?")
+"""The same for lower-case ASCII."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ def wording_of(instruction: str) -> Wording:
     """The words at the two ends of an instruction."""
     lowered = instruction.lower()
     text = lowered if len(lowered) <= 2 * _END_CHARS else f"{lowered[:_END_CHARS]} {lowered[-_END_CHARS:]}"
-    words = tuple(_WORD.findall(text))
+    words = tuple((_ASCII_WORD if text.isascii() else _WORD).findall(text))
     vocabulary = set(words)
     vocabulary |= {part for word in words if "-" in word for part in word.split("-")}
     return Wording(text, words, frozenset(vocabulary))

@@ -13,10 +13,12 @@ from enum import StrEnum
 from shared.analytics.anomalies import Deviation, deviation
 from shared.analytics.cards import rated
 from shared.analytics.intervals import Interval
-from shared.analytics.savings import Baseline, Savings, baseline_of
-from shared.domain.analytics import Aggregate, Spend
-from shared.domain.models import ModelProfile, Registry
+from shared.analytics.savings import Savings, baseline_of
+from shared.domain.analytics import Aggregate
+from shared.domain.models import ModelProfile, PriceTier, Registry
 from shared.domain.policy import ServicePolicy
+from shared.domain.pricing import cost_at, tier_rates
+from shared.domain.replies import Usage
 
 TARGET_SHARE = Interval(0.20, 0.30, 1.0)
 """Of the baseline's cost that is to be saved; more is welcome."""
@@ -185,58 +187,71 @@ def opportunities(
         rules: of a service.
         at: whose prices count.
     """
-    usable = [
-        (profile, found)
-        for profile in registry.models.values()
-        if profile.lifecycle.usable_on(at.date())
-        and any(where.enabled for where in registry.deployments_of(profile.id))
-        and (found := baseline_of(registry, profile.id)) is not None
-    ]
-    made = [_opportunity(row, registry, usable, rules, at) for row in rows if row.cost_usd > 0 and row.succeeded]
+    market = _Market(registry, rules, at.date())
+    made = [_opportunity(row, market) for row in rows if row.cost_usd > 0 and row.succeeded]
     return sorted(
         (one for one in made if one is not None), key=lambda one: (-one.saving_usd, one.service, one.model_id)
     )
 
 
-def _opportunity(
-    row: Aggregate,
-    registry: Registry,
-    usable: Sequence[tuple[ModelProfile, Baseline]],
-    rules: Callable[[str], ServicePolicy],
-    at: datetime,
-) -> Opportunity | None:
+class _Market:
+    """Models with their prices of a day, and which of them may take another's place. What was found out is kept.
+
+    Args:
+        registry: has the models.
+        rules: of a service.
+        day: whose prices count.
+    """
+
+    def __init__(self, registry: Registry, rules: Callable[[str], ServicePolicy], day: date) -> None:
+        self.registry = registry
+        self._rules, self._day = rules, day
+        self._usable = [
+            profile
+            for profile in registry.models.values()
+            if profile.lifecycle.usable_on(day) and any(where.enabled for where in registry.deployments_of(profile.id))
+        ]
+        self._tiers: dict[str, Sequence[PriceTier] | None] = {}
+        self._instead: dict[tuple[str, str], Sequence[ModelProfile]] = {}
+
+    def cost_usd(self, profile: ModelProfile, usage: Usage, prompt_tokens: int) -> Decimal | None:
+        """What tokens cost with a model in its cheapest region; None: it has no price on that day."""
+        if profile.id not in self._tiers:
+            found = baseline_of(self.registry, profile.id)
+            self._tiers[profile.id] = None if found is None else found.tiers_on(self._day)
+        tiers = self._tiers[profile.id]
+        return None if tiers is None else cost_at(tier_rates(tiers, prompt_tokens), usage).total_usd
+
+    def instead_of(self, profile: ModelProfile, service: str) -> Sequence[ModelProfile]:
+        """Models that take all that one takes, and that the rules let serve the service."""
+        key = profile.id, service
+        if key not in self._instead:
+            rules = self._rules(service)
+            self._instead[key] = [
+                one for one in self._usable if _takes_all(one, profile) and _may_serve(one, self.registry, rules)
+            ]
+        return self._instead[key]
+
+
+def _opportunity(row: Aggregate, market: _Market) -> Opportunity | None:
     service, model_id, category = row.group
-    profile, priced = registry.models.get(model_id), baseline_of(registry, model_id)
-    if profile is None or priced is None:
+    profile = market.registry.models.get(model_id)
+    if profile is None:
         return None
-    per_request = row.usage.total_tokens // row.count
+    room = _ROOM * (row.usage.total_tokens // row.count)
     # The tier of the average prompt: rollups by category do not keep tiers apart.
-    spend = Spend(
-        start=at,
-        service=service,
-        model_id=model_id,
-        reused=False,
-        prompt_above_tokens=row.usage.prompt_tokens // row.count,
-        requests=row.count,
-        usage=row.usage,
-        cost_usd=row.cost_usd,
-    )
-    now = priced.cost_usd(spend)
+    prompt_tokens = row.usage.prompt_tokens // row.count + 1
+    now = market.cost_usd(profile, row.usage, prompt_tokens)
+    if not now:
+        return None
     least = LEAST_RETENTION * quality_of(profile, category)
     best: tuple[Decimal, ModelProfile] | None = None
-    for candidate, cheaper in usable:
-        then = cheaper.cost_usd(spend)
-        if (
-            now
-            and then is not None
-            and then < (now if best is None else best[0])
-            and quality_of(candidate, category) >= least
-            and candidate.context_window_tokens >= _ROOM * per_request
-            and _takes_all(candidate, profile)
-            and _may_serve(candidate, registry, rules(service))
-        ):
-            best = then, candidate
-    if best is None or not now:
+    for candidate in market.instead_of(profile, service):
+        if candidate.context_window_tokens >= room and quality_of(candidate, category) >= least:
+            then = market.cost_usd(candidate, row.usage, prompt_tokens)
+            if then is not None and then < (now if best is None else best[0]):
+                best = then, candidate
+    if best is None:
         return None
     return Opportunity(
         service=service,

@@ -6,15 +6,15 @@ priced as read from a cache. Without the router there is no answer cache: what w
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
 from decimal import Decimal
 
 from shared.analytics.intervals import Interval, ratio_interval
 from shared.domain.analytics import Spend
-from shared.domain.models import ModelProfile, Registry
-from shared.domain.pricing import cost_at, rates_for
+from shared.domain.models import ModelProfile, PriceTier, Registry
+from shared.domain.pricing import cheapest_tiers, cost_at, tier_rates
 from shared.domain.replies import Usage
 
 _TOKENS = tuple(field.name for field in fields(Usage) if field.name != "estimated")
@@ -29,14 +29,16 @@ class Baseline:
 
     def cost_usd(self, spend: Spend) -> Decimal | None:
         """What the tokens would have cost; None: the model had no price on that day."""
-        day = spend.start.date()
+        tiers = self.tiers_on(spend.start.date())
+        if tiers is None:
+            return None
+        return cost_at(tier_rates(tiers, spend.prompt_above_tokens + 1), spend.usage).total_usd
+
+    def tiers_on(self, day: date) -> Sequence[PriceTier] | None:
+        """Prices of the cheapest region; None: the model had no price on that day."""
         if all(period.effective_from > day for period in self.profile.prices):
             return None
-        prompt_tokens = spend.prompt_above_tokens + 1
-        return min(
-            cost_at(rates_for(self.profile, day=day, prompt_tokens=prompt_tokens, region=region), spend.usage).total_usd
-            for region in self.regions
-        )
+        return cheapest_tiers(self.profile, day=day, regions=self.regions)
 
 
 @dataclass(frozen=True, slots=True)

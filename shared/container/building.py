@@ -24,6 +24,7 @@ from shared.services.idempotency import IdempotencyService
 from shared.services.readiness import ReadinessService
 from shared.services.receipts import ReceiptService
 from shared.services.recording import RecordWriter
+from shared.services.self_test import SelfTest
 from shared.stores.postgres.maintenance import PostgresMaintenance
 from shared.stores.postgres.probe import PostgresProbe
 from shared.stores.postgres.receipts import PostgresReceiptStore
@@ -91,6 +92,7 @@ def _container(ground: Ground, models: Models, ledger: Ledger, walk: Walk, calle
     shelf = models.shelf
     retrieval = build_retrieval(ground, models, walk)
     insight = build_insight(ground, shelf)
+    readiness = _readiness(ground, ledger)
     return Container(
         settings=ground.settings,
         clock=ground.clock,
@@ -103,7 +105,8 @@ def _container(ground: Ground, models: Models, ledger: Ledger, walk: Walk, calle
         embeddings=walk.embeddings,
         records=ledger.records,
         receipts=_receipts(ground, models, ledger),
-        readiness=_readiness(ground, ledger),
+        readiness=readiness,
+        self_test=SelfTest(readiness, walk.routing, ground.clock, ground.ids, ground.telemetry),
         maintenance=PostgresMaintenance(ground.pool, ground.clock),
         storage=PostgresStorage(ground.pool),
         identity=callers.identity,

@@ -34,6 +34,7 @@ from shared.services.reconciling import Reconciler
 from shared.services.recording import RecordWriter
 from shared.services.retrieval import RetrievalService
 from shared.services.routing import RoutingService
+from shared.services.self_test import SelfTest
 from shared.services.sessions import SessionService
 from shared.services.shelf import Shelf
 from shared.services.till import Till
@@ -85,6 +86,7 @@ class Container:
     records: RecordWriter
     receipts: ReceiptService
     readiness: ReadinessService
+    self_test: SelfTest
     maintenance: LedgerMaintenance
     storage: StorageUpkeep
     identity: Identity

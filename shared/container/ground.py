@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from shared.config import Settings
 from shared.container.storage import StorageAccess, storage_access
 from shared.ports import Clock, Ids, Telemetry
+from shared.stores.azure_transport import TimedTransport
 from shared.stores.postgres.pool import PasswordSource, PostgresPool, entra_password
 from shared.stores.redis import connect_redis
 from shared.stores.system import SystemClock, UuidIds
@@ -78,6 +79,7 @@ class Ground:
                 application_name=f"{ROLE_NAME}-{name}",
                 max_size=max_size,
                 statement_timeout_s=statement_timeout_s,
+                telemetry=self.telemetry,
             )
         )
 
@@ -92,7 +94,8 @@ class Ground:
             return None
         from azure.keyvault.secrets.aio import SecretClient  # noqa: PLC0415 - 0.1 s of CPU where no vault is used
 
-        client = SecretClient(url, self.entra, retry_total=0)
+        transport = TimedTransport(self.telemetry, "key_vault")
+        client = SecretClient(url, self.entra, retry_total=0, transport=transport)
         self.closing.push_async_callback(client.close)
         return client
 
@@ -104,14 +107,17 @@ def lay_ground(settings: Settings, closing: contextlib.AsyncExitStack) -> Ground
         ValueError: a connection string or the share of traces to send does not fit.
     """
     telemetry = build_telemetry(
-        settings.telemetry_connection_string, role_name=ROLE_NAME, sampling=settings.telemetry_sampling
+        settings.telemetry_connection_string,
+        role_name=ROLE_NAME,
+        run_location=settings.region,
+        sampling=settings.telemetry_sampling,
     )
     closing.push_async_callback(telemetry.aclose)
     entra = _entra_credential(settings, closing)
     password = entra_password(entra) if entra is not None and settings.postgres_entra else None
-    pool = PostgresPool(settings.postgres_dsn, password_source=password)
+    pool = PostgresPool(settings.postgres_dsn, password_source=password, telemetry=telemetry)
     closing.push_async_callback(pool.aclose)
-    redis = connect_redis(settings.redis_url)
+    redis = connect_redis(settings.redis_url, telemetry=telemetry)
     closing.push_async_callback(redis.aclose)
     return Ground(
         settings=settings,
@@ -124,7 +130,7 @@ def lay_ground(settings: Settings, closing: contextlib.AsyncExitStack) -> Ground
         password=password,
         pool=pool,
         redis=redis,
-        storage=storage_access(settings, entra),
+        storage=storage_access(settings, entra, telemetry),
     )
 
 

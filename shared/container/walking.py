@@ -73,6 +73,7 @@ def build_walk(ground: Ground, models: Models, ledger: Ledger) -> Walk:
 def _answer_cache(ground: Ground) -> RedisAnswerCache:
     settings = ground.settings
     # A pool of its own: a large answer under way must not hold up limits and budgets.
-    redis = ground.closes(connect_redis(settings.cache_redis_url or settings.redis_url, timeout_s=CACHE_TIMEOUT_S))
+    url = settings.cache_redis_url or settings.redis_url
+    redis = ground.closes(connect_redis(url, timeout_s=CACHE_TIMEOUT_S, telemetry=ground.telemetry))
     seal = None if settings.cache_key is None else Seal.from_setting(settings.cache_key)
     return RedisAnswerCache(redis, ground.clock, seal)

@@ -53,6 +53,8 @@ class Dimension(StrEnum):
 
 ATTEMPT_DIMENSIONS = frozenset({Dimension.MODEL, Dimension.DEPLOYMENT})
 """What attempts are kept by; they know nothing of services, categories and tags."""
+SKETCHES = frozenset({"latency", "ttft", "overhead"})
+"""Fields of `Aggregate` that are distributions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class AnalyticsQuery:
         filters: values to be taken, by dimension; `TAG` for values of `tag_key`.
         tag_key: the tag that `TAG` means; only requests that have it are counted then.
         sketches: whether distributions are wanted too.
+        only: fields of `Aggregate` that are wanted, the others stay empty and cost nothing; None: all.
         after: start and group of the row after which the page begins.
         limit: most rows; one more says that there are more.
     """
@@ -77,8 +80,13 @@ class AnalyticsQuery:
     tag_key: str = ""
     subject: Subject = Subject.REQUESTS
     sketches: bool = True
+    only: frozenset[str] | None = None
     after: tuple[datetime, tuple[str, ...]] | None = None
     limit: int = 1_000
+
+    def wants(self, name: str) -> bool:
+        """Whether a field of `Aggregate` is wanted."""
+        return (self.sketches or name not in SKETCHES) and (self.only is None or name in self.only)
 
     @property
     def granularity(self) -> Granularity:
@@ -144,13 +152,38 @@ class Aggregate:
         return sum(self.error_codes.values())
 
 
+SPENT_BY = (Dimension.SERVICE, Dimension.MODEL)
+"""What spend can be told apart by, besides price tier and reuse, by which it always is."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpendQuery:
+    """A question about spend.
+
+    Attributes:
+        edges: as in `AnalyticsQuery`, but whole hours.
+        group_by: some of `SPENT_BY`.
+        services: only these; None: all.
+        without_services: never these.
+        without_models: nor requests that these models served.
+    """
+
+    tenant_id: str
+    edges: tuple[datetime, ...]
+    group_by: tuple[Dimension, ...] = SPENT_BY
+    services: tuple[str, ...] | None = None
+    without_services: tuple[str, ...] = ()
+    without_models: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Spend:
     """What requests of a bucket cost that one service sent and one model served, with the tokens that say why.
 
     Attributes:
         start: of the bucket, UTC.
-        model_id: empty when none was chosen.
+        service: empty where the question does not tell services apart.
+        model_id: empty when none was chosen, and where the question does not tell models apart.
         reused: served from the answer cache: `usage` was not used again and `cost_usd` is 0.
         prompt_above_tokens: all prompts are longer than this, and none reaches the next price tier.
     """

@@ -7,12 +7,13 @@ publishes no separate rate: cached input costs as input, writing to a cache as i
 not tell them apart.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import ROUND_CEILING, Decimal
 
 from shared.domain.errors import InternalError
-from shared.domain.models import ModelProfile, PricePeriod, Rates
+from shared.domain.models import ModelProfile, PricePeriod, PriceTier, Rates
 from shared.domain.replies import Usage
 
 PER_MILLION = Decimal(1_000_000)
@@ -70,11 +71,27 @@ def rates_for(profile: ModelProfile, *, day: date, prompt_tokens: int, region: s
     ``europe``), else that of ``*``, else 1.
     """
     period = period_on(profile, day)
-    tier = period.tiers[0]
-    for candidate in period.tiers:
+    return region_rates(tier_rates(period.tiers, prompt_tokens), period, region)
+
+
+def tier_rates(tiers: Sequence[PriceTier], prompt_tokens: int) -> Rates:
+    """The rates of the tier that a prompt length falls in."""
+    tier = tiers[0]
+    for candidate in tiers:
         if prompt_tokens > candidate.above_prompt_tokens:
             tier = candidate
-    return region_rates(tier.rates, period, region)
+    return tier.rates
+
+
+def cheapest_tiers(profile: ModelProfile, *, day: date, regions: Sequence[str]) -> Sequence[PriceTier]:
+    """A day's tiers in the cheapest of some regions, which is the same for all usage: a factor scales all rates alike.
+
+    Raises:
+        InternalError: the profile has no price for that day.
+    """
+    period = period_on(profile, day)
+    factor = min(_region_factor(period, region) for region in regions)
+    return period.tiers if factor == 1 else [replace(tier, rates=_scaled(tier.rates, factor)) for tier in period.tiers]
 
 
 def region_rates(rates: Rates, period: PricePeriod, region: str) -> Rates:

@@ -8,7 +8,7 @@ only its level moves, with thousands of labels its strengths in domains and its 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -53,6 +53,11 @@ class ItemModel:
     background_centre: Floats
     distance_scale: Floats
     domain_deviation: float
+    _centre_norms: Floats = field(init=False, repr=False)
+    """Squared lengths of the domains' centres."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_centre_norms", (self.domain_centres * self.domain_centres).sum(axis=-1))
 
     @property
     def demand_count(self) -> int:
@@ -93,7 +98,7 @@ class ItemModel:
         squared = (
             (whitened * whitened).sum(axis=-1, keepdims=True)
             - 2 * whitened @ self.domain_centres.T
-            + (self.domain_centres * self.domain_centres).sum(axis=-1)
+            + self._centre_norms
         )
         nearest = np.sqrt(np.maximum(squared.min(axis=-1), 0.0))
         overall = np.linalg.norm(features @ self.background_whitening - self.background_centre, axis=-1)
@@ -143,7 +148,8 @@ def demand_inputs(features: Floats, domains: Floats) -> Floats:
 
 def success(logits: Floats) -> Floats:
     """The logistic function, without overflow."""
-    return np.reciprocal(1.0 + np.exp(-np.clip(logits, -_LOGIT_LIMIT, _LOGIT_LIMIT))).astype(np.float32, copy=False)
+    limited = np.minimum(np.maximum(logits, -_LOGIT_LIMIT), _LOGIT_LIMIT)
+    return np.reciprocal(1.0 + np.exp(-limited)).astype(np.float32, copy=False)
 
 
 def predict(model: ItemModel, items: Floats, familiarity: Floats, abilities: Abilities) -> Prediction:

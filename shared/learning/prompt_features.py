@@ -50,7 +50,7 @@ class WordVectors:
         """The unit vector of a text's meaning; zero when it has no piece."""
         rows, counts = np.unique(pieces, return_counts=True)
         mean: Floats = (self.row_scales[rows] * counts.astype(np.float32)) @ self.table[rows].astype(np.float32)
-        norm = float(np.linalg.norm(mean))
+        norm = float(np.sqrt(mean @ mean))
         return mean / norm if norm > 0 else mean
 
 
@@ -89,7 +89,8 @@ class PromptEncoder:
 def standardised(raw: Floats, centre: Floats, spread: Floats) -> Floats:
     """Features on the scale that was trained on, within its limits."""
     features = (raw - centre) / spread
-    return np.clip(features, -LIMIT, LIMIT, out=features)
+    limited: Floats = np.minimum(np.maximum(features, -LIMIT), LIMIT)  # on few values a third of the time of clip
+    return limited
 
 
 def structure_of(text: str, whole_length: int) -> Floats:

@@ -27,6 +27,9 @@ FORMAT: Final = 2
 OVERALL: Final = "overall"
 _HALVES: Final = ("whitening", "background_whitening", "domain_weights", "domain_centres")
 """The item model's large arrays, stored in half precision: three digits are more than their estimates have."""
+_ITEM_ARRAYS: Final = tuple(
+    field.name for field in fields(ItemModel) if field.init and field.name != "domain_deviation"
+)
 _BISECTIONS: Final = 40
 _LEVEL_LIMIT: Final = 12.0
 _CERTAIN: Final = 0.005
@@ -200,7 +203,7 @@ def to_bytes(
         "domain_deviation": items.domain_deviation,
     }
     buffer = io.BytesIO()
-    arrays = {field.name: getattr(items, field.name) for field in fields(ItemModel) if field.name != "domain_deviation"}
+    arrays = {name: getattr(items, name) for name in _ITEM_ARRAYS}
     arrays |= {name: arrays[name].astype(np.float16) for name in _HALVES}
     np.savez_compressed(
         buffer,
@@ -257,7 +260,7 @@ def _encoder(parts: EncoderParts) -> PromptEncoder:
 
 def _item_model(parts: Mapping[str, NDArray[np.generic]]) -> ItemModel:
     about = json.loads(parts["about"].tobytes())
-    arrays = {field.name: _floats(parts[field.name]) for field in fields(ItemModel) if field.name != "domain_deviation"}
+    arrays = {name: _floats(parts[name]) for name in _ITEM_ARRAYS}
     return ItemModel(**arrays, domain_deviation=float(about["domain_deviation"]))
 
 

@@ -47,7 +47,7 @@ class TermProjection:
         places = places[known]
         weights: Floats = damped(counts[known]) * self.scales[places]
         vector: Floats = weights @ self.table[places].astype(np.float32)
-        norm = float(np.linalg.norm(vector))
+        norm = float(np.sqrt(vector @ vector))
         return vector / norm if norm > 0 else vector
 
 

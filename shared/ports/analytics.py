@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from shared.domain.analytics import Aggregate, AnalyticsQuery, Freshness, Granularity, Spend
+from shared.domain.analytics import Aggregate, AnalyticsQuery, Freshness, Granularity, Spend, SpendQuery
 from shared.domain.feedback import Feedback, FeedbackState
 
 
@@ -59,10 +59,8 @@ class AnalyticsStore(Protocol):
         """
         ...
 
-    async def spend(
-        self, tenant_id: str, edges: Sequence[datetime], *, services: Sequence[str] | None = None
-    ) -> Sequence[Spend]:
-        """What was spent, by bucket, service and model, with the tokens that say why. `services` None: all.
+    async def spend(self, query: SpendQuery) -> Sequence[Spend]:
+        """What was spent, by bucket and what the query groups by, with the tokens that say why.
 
         Raises:
             DependencyUnavailable: no answer in time.

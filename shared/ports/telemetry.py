@@ -38,7 +38,7 @@ class Span(Protocol):
 
 
 class Telemetry(Protocol):
-    """Traces, metrics and structured logs. No method blocks, raises, or takes content."""
+    """Traces, metrics, structured logs and tests of availability. No method blocks, raises, or takes content."""
 
     def request(self, name: str, *, request_id: str, traceparent: str | None) -> AbstractContextManager[Span]:
         """A server span, joined to the caller's trace when `traceparent` is valid.
@@ -67,6 +67,26 @@ class Telemetry(Protocol):
 
     def log(self, level: int, event: str, **fields: str | float | bool | None) -> None:
         """A structured log line (`logging` levels); `event` is a constant, fields hold ids and codes only."""
+        ...
+
+    def availability(
+        self,
+        name: str,
+        *,
+        success: bool,
+        duration_ms: float,
+        message: str = "",
+        **properties: str | float | bool | None,
+    ) -> None:
+        """What a test of availability found; it is never sampled.
+
+        Args:
+            name: what was tested; a constant.
+            success: whether it is available.
+            duration_ms: how long the test took, until now.
+            message: why, as a constant or a code.
+            **properties: ids and codes.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -12,13 +12,13 @@ import numpy as np
 
 from shared.domain.chat import Modality
 from shared.domain.decisions import Rejection, RejectionReason
-from shared.domain.features import REFERENCE_CHARS_PER_TOKEN, RequestFeatures, TokenizerFamily
+from shared.domain.features import REFERENCE_CHARS_PER_TOKEN, RequestFeatures
 from shared.domain.models import Deployment, ModelProfile
 from shared.domain.policy import Policy, RoutingConstraints, ServicePolicy
 from shared.domain.security import SecurityLevel
 from shared.scoring.lazy import Columns
 from shared.scoring.snapshot import Snapshot
-from shared.scoring.table import PICO_PER_USD, Bools, CandidateTable, Floats, Ints
+from shared.scoring.table import FAMILIES, PICO_PER_USD, Bools, CandidateTable, Floats, Ints
 
 WORST_CASE_PROMPT_FACTOR = 1.25
 """Token estimates are within about 15% of real tokenizers; the worst case allows a quarter."""
@@ -149,11 +149,11 @@ class Sieve:
     def _by_wire_form(self) -> None:
         """Ask once for each wire form of a model that is still in the race."""
         table = self._table
-        for group in np.unique(table.wire_group[self._codes == 0]):
+        for group in sorted(set(table.wire_group[self._codes == 0].tolist())):
             row = table.wire_groups[group]
             limit = self._ask.provider_limit(table.profiles[row], table.deployments[row])
             if limit is not None:
-                self._limits[int(group)] = limit
+                self._limits[group] = limit
         if self._limits:
             self._drop(RejectionReason.PROVIDER_LIMIT, np.isin(table.wire_group, list(self._limits)))
 
@@ -227,7 +227,7 @@ def usd(pico: int) -> Decimal:
 def _loads(features: RequestFeatures, table: CandidateTable, snapshot: Snapshot) -> Loads:
     policy: Policy = snapshot.policy
     # The same arithmetic as RequestFeatures.prompt_tokens_at.
-    estimates = [features.estimate_in(family) for family in TokenizerFamily]
+    estimates = [features.estimate_in(family) for family in FAMILIES]
     text = np.array([estimate.text for estimate in estimates])[table.tokenizer]
     media = np.array([estimate.media for estimate in estimates])[table.tokenizer]
     prompt = np.ceil(text * REFERENCE_CHARS_PER_TOKEN / table.chars_per_token).astype(np.int64) + media
@@ -238,10 +238,9 @@ def _loads(features: RequestFeatures, table: CandidateTable, snapshot: Snapshot)
     else:
         most_output = np.full(len(table), features.max_output_tokens, np.int64)
     output = np.minimum(most_output, features.expected_output_tokens)
-    rows = np.arange(len(table))
-    prices, tier = table.prices, table.prices.tier_of(prompt)
     most_prompt = (prompt * WORST_CASE_PROMPT_FACTOR).astype(np.int64) + 1
-    dear_tier = prices.tier_of(most_prompt)
+    prices = table.prices
+    tier, dear_tier = prices.reached(prompt), prices.reached(most_prompt)
     # Video carries its sound.
     has_sound = not features.modalities.isdisjoint({Modality.AUDIO, Modality.VIDEO})
     dearest = prices.dearest_audio if has_sound else prices.dearest_input
@@ -255,7 +254,7 @@ def _loads(features: RequestFeatures, table: CandidateTable, snapshot: Snapshot)
     return Loads(
         prompt_tokens=prompt,
         max_output_tokens=most_output,
-        expected_cost_pico=prompt * prices.input[rows, tier] + output * prices.output[rows, tier],
-        worst_case_cost_pico=most_prompt * dearest[rows, dear_tier] + most_output * prices.output[rows, dear_tier],
+        expected_cost_pico=prompt * prices.input[tier] + output * prices.output[tier],
+        worst_case_cost_pico=most_prompt * dearest[dear_tier] + most_output * prices.output[dear_tier],
         expected_latency_ms=ttft_ms + 1000.0 * output / table.tokens_per_s,
     )

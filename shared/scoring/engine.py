@@ -84,9 +84,10 @@ def decide(question: Question, snapshot: Snapshot, draw: float, provider_limit: 
     ranked = scales.ranking(sieve.eligible, by_cost=weights != asked)
     propensity = _propensities(ranked, scales, question.constraints, policy)
     chosen = _pick(propensity, draw)
-    standby = np.delete(np.arange(len(ranked)), chosen)
     # The chosen model's other deployments first, then other models by score.
-    standby = standby[np.argsort(table.model[ranked[standby]] != table.model[ranked[chosen]], kind="stable")]
+    models = table.model[ranked]
+    standby = (models != models[chosen]).argsort(kind="stable")
+    standby = standby[standby != chosen]
 
     def candidate(position: int) -> Candidate:
         return scales.candidate(int(ranked[position]), float(propensity[position]))
@@ -253,7 +254,6 @@ def _propensities(ranked: Ints, scales: _Scales, constraints: RoutingConstraints
 
 
 def _pick(propensity: Floats, draw: float) -> int:
-    reached = np.cumsum(propensity)
-    position = int(np.searchsorted(reached, draw, side="right"))
+    position = int(propensity.cumsum().searchsorted(draw, side="right"))
     # Rounding may leave the sum a hair below 1; then the last possible one was meant.
     return position if position < len(propensity) else int(np.flatnonzero(propensity)[-1])

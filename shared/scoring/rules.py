@@ -5,7 +5,7 @@ models unite, the lowest cost cap and level hold; so no rule can widen what the 
 narrowed. A setting (pin, weights, effort, a model's preference) is the first matching rule's that has it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -55,7 +55,7 @@ class Applied:
         return (base + self.prefer.get(model_id, 0.0)) / (1.0 + max(self.prefer.values()))
 
 
-def apply(rules: Iterable[Rule], question: "Question", now: datetime) -> Applied:
+def apply(rules: Sequence[Rule], question: "Question", now: datetime) -> Applied:
     """Apply the rules to a request.
 
     Args:
@@ -64,9 +64,9 @@ def apply(rules: Iterable[Rule], question: "Question", now: datetime) -> Applied
         now: the instant of the decision, aware.
 
     Raises:
-        ValueError: `now` has no time zone.
+        ValueError: there are rules, and `now` has no time zone.
     """
-    matched = matching(rules, facts_of(question, now))
+    matched = matching(rules, facts_of(question, now)) if rules else []
     if not matched:
         return Applied(question.constraints)
     outcome = _Outcome(question.constraints)

@@ -28,7 +28,7 @@ _PICO_PER_TOKEN = Decimal(10**6)
 _NEVER = np.iinfo(np.int64).max
 _MAX_ZONES = 62
 CATEGORIES = {category: column for column, category in enumerate(Category)}
-_FAMILIES = tuple(TokenizerFamily)
+FAMILIES = tuple(TokenizerFamily)
 _MODALITIES = {modality: 1 << bit for bit, modality in enumerate(Modality)}
 
 
@@ -36,6 +36,8 @@ _MODALITIES = {modality: 1 << bit for bit, modality in enumerate(Modality)}
 class PriceColumns:
     """Rates by tier, each of shape (deployments, tiers); a missing tier is never reached."""
 
+    one_tier_up_to: int
+    """The longest prompt that reaches no second tier anywhere."""
     above_prompt_tokens: Ints
     input: Ints
     output: Ints
@@ -44,10 +46,12 @@ class PriceColumns:
     dearest_audio: Ints
     """The same for a prompt that may hold audio."""
 
-    def tier_of(self, prompt_tokens: Ints) -> Ints:
-        """The tier that each prompt length reaches."""
-        reached: Ints = (prompt_tokens[:, None] > self.above_prompt_tokens).sum(axis=1)
-        return np.maximum(reached - 1, 0)
+    def reached(self, prompt_tokens: Ints) -> tuple[slice | Ints, int | Ints]:
+        """The tier that each prompt length reaches: an index into the other columns, one rate a row."""
+        if prompt_tokens.max(initial=0) <= self.one_tier_up_to:
+            return slice(None), 0
+        tiers: Ints = (prompt_tokens[:, None] > self.above_prompt_tokens).sum(axis=1)
+        return np.arange(len(tiers)), np.maximum(tiers - 1, 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,7 +173,7 @@ def compile_table(registry: Registry, day: date) -> CandidateTable:
         context_window=_ints(p.context_window_tokens for p in profiles),
         max_output=_ints(p.max_output_tokens for p in profiles),
         chars_per_token=_floats(p.chars_per_token for p in profiles),
-        tokenizer=_ints(_FAMILIES.index(family_of(p.publisher)) for p in profiles),
+        tokenizer=_ints(FAMILIES.index(family_of(p.publisher)) for p in profiles),
         ttft_ms=_floats(p.ttft_ms for p in profiles),
         tokens_per_s=_floats(p.tokens_per_s for p in profiles),
         weight=_floats(max(d.weight, 1e-9) for d in deployments),
@@ -193,7 +197,7 @@ def _prices(deployments: tuple[Deployment, ...], profiles: tuple[ModelProfile, .
             audio = max(text, rates.input_audio or text)
             for column, rate in zip(columns, (rates.input, rates.output, text, audio), strict=True):
                 column[row, tier] = _pico(rate)
-    return PriceColumns(above, *columns)
+    return PriceColumns(int(above[:, 1:].min(initial=_NEVER)), above, *columns)
 
 
 def _pico(usd_per_million_tokens: Decimal) -> int:

@@ -1,5 +1,6 @@
 """Analytics: rollups with their totals, the period before, how fresh they are, and what was saved."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +9,16 @@ from zoneinfo import ZoneInfo
 
 from shared.analytics.periods import edges_of
 from shared.analytics.savings import Baseline, Savings, baseline_of, best_single, compare
-from shared.domain.analytics import Aggregate, AnalyticsQuery, Dimension, Freshness, Granularity, Spend
+from shared.domain.analytics import (
+    SPENT_BY,
+    Aggregate,
+    AnalyticsQuery,
+    Dimension,
+    Freshness,
+    Granularity,
+    Spend,
+    SpendQuery,
+)
 from shared.domain.errors import InvalidRequest, ModelNotFound
 from shared.domain.judging import JUDGE_SERVICE
 from shared.domain.models import Registry
@@ -136,13 +146,9 @@ class Analytics:
         """
         registry = self._registry()
         models = self._baselines(registry, baseline, until)
+        # Asked first: what is computed meanwhile makes the answer fresher than it says, never staler.
         freshness = await self._store.freshness()
-        granularity = Granularity.DAY if until - since >= _BY_DAY_FROM else Granularity.HOUR
-        edges = edges_of(since, until, granularity, _UTC)
-        spends = await self._store.spend(tenant_id, edges, services=services)
-        apart = {name for part in (registry.embeddings, registry.rankings) if part is not None for name in part.models}
-        chosen = [spend for spend in spends if spend.model_id not in apart and spend.service != JUDGE_SERVICE]
-        own = [spend for spend in spends if spend.service == JUDGE_SERVICE]
+        chosen, own = await self._spent(tenant_id, since, until, services, group_by, by_service=baseline == FORMER)
 
         def choose(spend: Spend) -> Baseline | None:
             return models.get(spend.service, models.get(""))
@@ -156,6 +162,35 @@ class Analytics:
             groups={key: compare(found, choose) for key, found in sorted(groups.items())},
             freshness=freshness,
         )
+
+    async def _spent(
+        self,
+        tenant_id: str,
+        since: datetime,
+        until: datetime,
+        services: Sequence[str] | None,
+        group_by: Dimension | None,
+        *,
+        by_service: bool,
+    ) -> tuple[Sequence[Spend], Sequence[Spend]]:
+        """What callers' requests for answers cost, told apart as far as need be, and what the judge's own did."""
+        registry = self._registry()
+        apart = {name for part in (registry.embeddings, registry.rankings) if part is not None for name in part.models}
+        granularity = Granularity.DAY if until - since >= _BY_DAY_FROM else Granularity.HOUR
+        query = SpendQuery(
+            tenant_id,
+            edges_of(since, until, granularity, _UTC),
+            tuple(one for one in SPENT_BY if one is group_by or (by_service and one is Dimension.SERVICE)),
+            services=None if services is None else tuple(services),
+            without_services=(JUDGE_SERVICE,),
+            without_models=tuple(sorted(apart)),
+        )
+        chosen = self._store.spend(query)
+        if services is not None and JUDGE_SERVICE not in services:
+            return await chosen, ()
+        own = replace(query, group_by=(), services=(JUDGE_SERVICE,), without_services=(), without_models=())
+        found = await asyncio.gather(chosen, self._store.spend(own))
+        return found[0], found[1]
 
     def _baselines(self, registry: Registry, baseline: str, until: datetime) -> dict[str, Baseline]:
         """By service; under the empty text the one of all others."""

@@ -1,5 +1,6 @@
 """How the tenant's budgets stand, and what will have been spent by the end of their periods."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,12 +80,15 @@ class BudgetOutlook:
         self._policy = policy
         self._tag_keys = frozenset(tag_keys)
 
-    async def standings(self, tenant_id: str, as_of: datetime) -> Sequence[BudgetStanding]:
+    async def standings(
+        self, tenant_id: str, as_of: datetime, *, by_service: Daily | None = None
+    ) -> Sequence[BudgetStanding]:
         """Every account that was charged in the period that runs, by budget and value.
 
         Args:
             tenant_id: whose.
             as_of: a whole minute, UTC, up to which rollups are complete.
+            by_service: what `daily` says by service, where it is at hand.
 
         Raises:
             DependencyUnavailable: the rollups or the ledger are away.
@@ -92,9 +96,11 @@ class BudgetOutlook:
         budgets = {f"{budget.name}/{budget.period.label(as_of)}/": budget for budget in self._policy().budgets}
         if not budgets:
             return ()
-        settled = await self._ledger.settled(tenant_id, tuple(budgets))
-        balances = await self._balances(tenant_id)
-        histories = await self._histories(tenant_id, as_of, {budget.scope.per for budget in budgets.values()})
+        settled, balances, histories = await asyncio.gather(
+            self._ledger.settled(tenant_id, tuple(budgets)),
+            self._balances(tenant_id),
+            self._histories(tenant_id, as_of, {budget.scope.per for budget in budgets.values()}, by_service),
+        )
         return [
             self._standing(budgets[prefix], account, micro_usd, balances, histories, as_of)
             for account, micro_usd in sorted(settled.items())
@@ -107,9 +113,11 @@ class BudgetOutlook:
         except DependencyUnavailable:
             return None
 
-    async def _histories(self, tenant_id: str, as_of: datetime, wanted: set[Per]) -> dict[str, Daily]:
+    async def _histories(
+        self, tenant_id: str, as_of: datetime, wanted: set[Per], by_service: Daily | None
+    ) -> dict[str, Daily]:
         """Daily cost by service under the empty text, and by service and value under a tag's key."""
-        found = {"": await self.daily(tenant_id, as_of, (Dimension.SERVICE,))}
+        found = {"": by_service if by_service is not None else await self.daily(tenant_id, as_of, (Dimension.SERVICE,))}
         budgets = self._policy().budgets
         keys = {budget.scope.tag for budget in budgets if budget.scope.per is Per.TAG}
         keys |= {_TEAM} if Per.TEAM in wanted else set()
@@ -127,7 +135,9 @@ class BudgetOutlook:
         """
         midnight = as_of.replace(hour=0, minute=0)
         edges = tuple(midnight - number * _DAY for number in range(MOST_DAYS, -1, -1))
-        query = AnalyticsQuery(tenant_id, edges, group_by, tag_key=tag_key, sketches=False, limit=_MOST_ROWS)
+        query = AnalyticsQuery(
+            tenant_id, edges, group_by, tag_key=tag_key, only=frozenset({"cost_usd"}), limit=_MOST_ROWS
+        )
         costs = defaultdict[tuple[str, ...], dict[date, float]](dict)
         for row in await self._store.rows(query):
             costs[row.group][row.start.date()] = float(row.cost_usd)

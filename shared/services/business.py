@@ -1,8 +1,9 @@
 """What the router costs and saves: the view for those who pay."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 from shared.analytics.cards import Span, compared_spans
@@ -35,6 +36,7 @@ _DAY, _HOUR = timedelta(days=1), timedelta(hours=1)
 _MOST_SHOWN = 20
 """Opportunities and anomalies."""
 _SHOWN = (Dimension.SERVICE, Dimension.MODEL, Dimension.CATEGORY)
+_PRICED = frozenset({"count", "succeeded", "usage", "cost_usd"})
 _RECENT = timedelta(days=2)
 """Whole days before the last one, which opportunities are looked for in besides it: rollups by three things at once are
 the dearest to read."""
@@ -175,23 +177,21 @@ class Business:
         compared = compared_spans(asked.since, asked.until, asked.previous_since, as_of)
         previous = None if compared is None else compared[1]
         query = AnalyticsQuery(asked.tenant_id, (asked.since, asked.until), sketches=False)
-        changes = {}
-        for dimension in _SHOWN:
-            changes[dimension.value] = await self._changes(replace(query, group_by=(dimension,)), previous)
+        recent = max(asked.since, _midnight(min(asked.until, as_of)) - _RECENT), min(asked.until, hour_after(as_of))
+        # Independent of one another: as many at once as the store has connections for.
+        changes, savings, former, facts, (daily, budgets), spent = await asyncio.gather(
+            self._all_changes(query, asked.tag_key, previous),
+            self._savings(asked, BEST, previous),
+            self._former(asked, previous),
+            self._facts(query, recent),
+            self._days(asked.tenant_id, as_of),
+            self._spent(asked.tenant_id, as_of),
+        )
         services = changes[Dimension.SERVICE.value]
         total = add_up([one.current for one in services if one.current is not None], start=asked.since)
         before = add_up([one.previous for one in services if one.previous is not None], start=asked.previous_since)
-        if asked.tag_key:
-            by_tag = replace(query, group_by=(Dimension.TAG,), tag_key=asked.tag_key)
-            changes[f"tag:{asked.tag_key}"] = await self._changes(by_tag, previous)
-        savings = await self._savings(asked, BEST, previous)
-        recent = max(asked.since, _midnight(min(asked.until, as_of)) - _RECENT), min(asked.until, hour_after(as_of))
-        facts = (
-            await summed(self._store, replace(query, edges=recent, group_by=_SHOWN)) if recent[0] < recent[1] else ()
-        )
-        daily = await self._outlook.daily(asked.tenant_id, as_of, (Dimension.SERVICE,))
-        month = await self._months(asked.tenant_id, as_of, daily)
         costs = {group[0]: days for group, days in daily.items()}
+        month = _months(as_of, costs, spent)
         rules = self._policy().for_service
         return BusinessReport(
             as_of=as_of,
@@ -204,9 +204,9 @@ class Business:
             services=_units(changes["service"]),
             models=_units(changes["model"]),
             savings=savings,
-            former=await self._savings(asked, FORMER, previous) if self._has_former else None,
+            former=former,
             roi=_return(savings, asked, as_of),
-            budgets=await self._outlook.standings(asked.tenant_id, as_of),
+            budgets=budgets,
             month=month.pop(""),
             month_by_service=month,
             anomalies=spend_anomalies(costs, first=asked.since.date(), last=min(asked.until, as_of - _DAY).date())[
@@ -216,11 +216,21 @@ class Business:
             opportunities=opportunities(facts, self._registry(), rules, at=min(asked.until, as_of))[:_MOST_SHOWN],
         )
 
+    async def _all_changes(
+        self, query: AnalyticsQuery, tag_key: str, previous: Span | None
+    ) -> Mapping[str, Sequence[Change]]:
+        """By each dimension that is shown, and by the tag."""
+        asked = {dimension.value: replace(query, group_by=(dimension,)) for dimension in _SHOWN}
+        if tag_key:
+            asked[f"tag:{tag_key}"] = replace(query, group_by=(Dimension.TAG,), tag_key=tag_key)
+        found = await asyncio.gather(*(self._changes(one, previous) for one in asked.values()))
+        return dict(zip(asked, found, strict=True))
+
     async def _changes(self, query: AnalyticsQuery, previous: Span | None) -> Sequence[Change]:
         """Groups of one dimension, dearest first."""
-        now = {row.group: row for row in await summed(self._store, query)}
-        rows = () if previous is None else await summed(self._store, replace(query, edges=previous))
-        before = {row.group: row for row in rows}
+        spans = [query.edges] if previous is None else [query.edges, previous]
+        rows = await asyncio.gather(*(summed(self._store, replace(query, edges=span)) for span in spans))
+        now, before = ({row.group: row for row in found} for found in (*rows, ())[:2])
         found = [Change(group, now.get(group), before.get(group)) for group in now.keys() | before.keys()]
 
         def order(change: Change) -> tuple[Decimal, tuple[str, ...]]:
@@ -229,31 +239,53 @@ class Business:
         return sorted(found, key=order)
 
     async def _savings(self, asked: Question, baseline: str, previous: Span | None) -> SavingsView:
-        found = await self._analytics.savings(asked.tenant_id, asked.since, asked.until, baseline=baseline)
-        before = None
-        if previous is not None:
-            before = await self._analytics.savings(asked.tenant_id, *previous, baseline=baseline)
-        registry, kept = self._registry(), None
-        if baseline == BEST:
-            query = AnalyticsQuery(
-                asked.tenant_id, (asked.since, asked.until), (Dimension.MODEL, Dimension.CATEGORY), sketches=False
-            )
-            kept = retention(await summed(self._store, query), registry, registry.models[found.models[""]])
-        return SavingsView(found, before, kept, savings_state(found.total, kept))
-
-    async def _months(self, tenant_id: str, as_of: datetime, daily: Daily) -> dict[str, Projection]:
-        """Spend of the month to its end, by service; under the empty text that of all."""
-        start, end = Period.MONTH.start_of(as_of), Period.MONTH.end_of(as_of) or as_of
+        registry, spans = self._registry(), [(asked.since, asked.until), *([] if previous is None else [previous])]
         query = AnalyticsQuery(
-            tenant_id, (start, hour_after(max(as_of, start + _HOUR))), (Dimension.SERVICE,), sketches=False
+            asked.tenant_id, spans[0], (Dimension.MODEL, Dimension.CATEGORY), only=frozenset({"succeeded"})
         )
-        spent = {row.group[0]: float(row.cost_usd) for row in await summed(self._store, query)}
-        costs = {group[0]: days for group, days in daily.items()}
-        found = {"": project(list(added(costs.values()).items()), spent_usd=sum(spent.values()), now=as_of, end=end)}
-        for service in spent.keys() | costs.keys():
-            days = list(costs.get(service, {}).items())
-            found[service] = project(days, spent_usd=spent.get(service, 0.0), now=as_of, end=end)
-        return found
+        answers, found, *before = await asyncio.gather(
+            summed(self._store, query) if baseline == BEST else _nothing(),
+            *(self._analytics.savings(asked.tenant_id, *span, baseline=baseline) for span in spans),
+        )
+        kept = None if answers is None else retention(answers, registry, registry.models[found.models[""]])
+        return SavingsView(found, before[0] if before else None, kept, savings_state(found.total, kept))
+
+    async def _former(self, asked: Question, previous: Span | None) -> SavingsView | None:
+        return await self._savings(asked, FORMER, previous) if self._has_former else None
+
+    async def _facts(self, query: AnalyticsQuery, recent: Span) -> Sequence[Aggregate]:
+        """What opportunities are looked for in."""
+        if recent[0] >= recent[1]:
+            return ()
+        return await summed(self._store, replace(query, edges=recent, group_by=_SHOWN, only=_PRICED))
+
+    async def _days(self, tenant_id: str, as_of: datetime) -> tuple[Daily, Sequence[BudgetStanding]]:
+        """What each day cost by service, and how budgets stand, which are projected from it."""
+        daily = await self._outlook.daily(tenant_id, as_of, (Dimension.SERVICE,))
+        return daily, await self._outlook.standings(tenant_id, as_of, by_service=daily)
+
+    async def _spent(self, tenant_id: str, as_of: datetime) -> Mapping[str, float]:
+        """Spend of the calendar month so far, by service."""
+        start = Period.MONTH.start_of(as_of)
+        edges = start, hour_after(max(as_of, start + _HOUR))
+        query = AnalyticsQuery(tenant_id, edges, (Dimension.SERVICE,), only=frozenset({"cost_usd"}))
+        return {row.group[0]: float(row.cost_usd) for row in await summed(self._store, query)}
+
+
+async def _nothing() -> None:
+    """Where there is nothing to ask."""
+
+
+def _months(
+    as_of: datetime, costs: Mapping[str, Mapping[date, float]], spent: Mapping[str, float]
+) -> dict[str, Projection]:
+    """Spend of the month to its end, by service; under the empty text that of all."""
+    end = Period.MONTH.end_of(as_of) or as_of
+    found = {"": project(list(added(costs.values()).items()), spent_usd=sum(spent.values()), now=as_of, end=end)}
+    for service in spent.keys() | costs.keys():
+        days = list(costs.get(service, {}).items())
+        found[service] = project(days, spent_usd=spent.get(service, 0.0), now=as_of, end=end)
+    return found
 
 
 def _units(changes: Sequence[Change]) -> Sequence[tuple[str, UnitCosts]]:

@@ -110,4 +110,5 @@ def _length(request: ChatRequest) -> int:
 
 
 def _figures(values: NDArray[np.floating]) -> tuple[int, ...]:
-    return tuple(np.rint(np.clip(values, 0.0, 1.0) * FORECAST_SCALE).astype(np.int64).tolist())
+    within = np.minimum(np.maximum(values, 0.0), 1.0)
+    return tuple(np.rint(within * FORECAST_SCALE).astype(np.int64).tolist())

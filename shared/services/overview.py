@@ -24,6 +24,11 @@ from shared.services.slos import SloReport, Slos
 MOST_MINUTES = 120
 _HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
 _TOP = 5
+_RANKED = frozenset({"count", "succeeded", "abandoned", "error_codes", "cost_usd"})
+_WATCHED = _RANKED | {"hits", "usage", "latency"}
+_SCORES = {"ratings", "rating_sum", "rating_squares", "judged", "judged_sum", "judged_squares"}
+_CARDS = _RANKED | _SCORES | {"hits", "latency", "overhead"}
+"""What is shown, or made to be shown."""
 _Compared = tuple[Span, Span]
 OpenMatters = Callable[[str], Awaitable[Mapping[str, int]]]
 """How many matters of a tenant wait for somebody, by severity or state."""
@@ -143,26 +148,31 @@ class Overview:
         freshness = await self._store.freshness()
         as_of = freshness.complete_until(now)
         edges = _edges(since, until, zone)
-        series = await self._store.rows(AnalyticsQuery(tenant_id, edges, limit=MOST_GROUPS))
         compared = compared_spans(since, until, previous_since, as_of)
-        cards = await self._cards(tenant_id, edges, series, compared, as_of)
-        sums = AnalyticsQuery(tenant_id, (since, until), sketches=False)
-        models = await summed(self._store, replace(sums, group_by=(Dimension.MODEL,)))
-        services = await summed(self._store, replace(sums, group_by=(Dimension.SERVICE,)))
-        open_matters = await asyncio.gather(*(count(tenant_id) for count in self._matters.values()))
+        sums = AnalyticsQuery(tenant_id, (since, until), only=_RANKED)
+        # Independent of one another: as many at once as the store has connections for.
+        cards, models, services, slos, budgets, deployments, *open_matters = await asyncio.gather(
+            self._cards(tenant_id, edges, compared, as_of),
+            summed(self._store, replace(sums, group_by=(Dimension.MODEL,))),
+            summed(self._store, replace(sums, group_by=(Dimension.SERVICE,))),
+            self._slos.report(tenant_id),
+            self._outlook.standings(tenant_id, as_of),
+            self._deployments(tenant_id, as_of),
+            *(count(tenant_id) for count in self._matters.values()),
+        )
         return Dashboard(
             edges=edges,
             as_of=as_of,
             is_stale=freshness.is_stale(now),
             compared=compared,
             cards=cards,
-            slos=await self._slos.report(tenant_id),
-            budgets=await self._outlook.standings(tenant_id, as_of),
+            slos=slos,
+            budgets=budgets,
             models_by_cost=_top(models, lambda row: row.cost_usd),
             services_by_cost=_top(services, lambda row: row.cost_usd),
             models_by_errors=_top(models, lambda row: row.errors),
             services_by_errors=_top(services, lambda row: row.errors),
-            deployments=await self._deployments(tenant_id, as_of),
+            deployments=deployments,
             open=dict(zip(self._matters, open_matters, strict=True)),
         )
 
@@ -180,7 +190,7 @@ class Overview:
         freshness = await self._store.freshness()
         as_of = freshness.complete_until(now)
         edges = tuple(as_of - number * _MINUTE for number in range(minutes, -1, -1))
-        query = AnalyticsQuery(tenant_id, edges, (Dimension.MODEL,), limit=MOST_GROUPS)
+        query = AnalyticsQuery(tenant_id, edges, (Dimension.MODEL,), only=_WATCHED, limit=MOST_GROUPS)
         # Minutes that are that old are not kept any more; there is nothing to be had before rollups go on.
         is_kept = edges[0] > now - MINUTES_KEPT
         models = await self._store.rows(query) if is_kept else ()
@@ -198,23 +208,28 @@ class Overview:
     async def _cards(
         self,
         tenant_id: str,
-        edges: Sequence[datetime],
-        series: Sequence[Aggregate],
+        edges: tuple[datetime, ...],
         compared: _Compared | None,
         as_of: datetime,
     ) -> Sequence[Card]:
         since, until = edges[0], edges[-1]
+        query = AnalyticsQuery(tenant_id, edges, only=_CARDS, limit=MOST_GROUPS)
+        # The sum of the series where all of its hours are complete.
+        spans = [] if compared is None else [span for span in compared if span != (since, until)]
+        series, savings, *wholes = await asyncio.gather(
+            self._store.rows(query),
+            self._savings_card(tenant_id, since, until, compared),
+            *(self._whole(replace(query, edges=span)) for span in spans),
+        )
         whole, pair = add_up(series, start=since), None
         if compared is not None:
-            (_, end), before = compared
-            now = whole if end == until else await self._whole(tenant_id, since, end)
-            pair = Compared(now, await self._whole(tenant_id, *before), (end - since) / _HOUR)
-        cards = cards_of(edges, series, whole, pair, as_of)
-        return [*cards, await self._savings_card(tenant_id, since, until, compared)]
+            now, before = (whole, *wholes)[-2:]
+            pair = Compared(now, before, (compared[0][1] - since) / _HOUR)
+        return [*cards_of(edges, series, whole, pair, as_of), savings]
 
-    async def _whole(self, tenant_id: str, since: datetime, until: datetime) -> Aggregate:
-        rows = await summed(self._store, AnalyticsQuery(tenant_id, (since, until)))
-        return rows[0] if rows else Aggregate(since)
+    async def _whole(self, query: AnalyticsQuery) -> Aggregate:
+        rows = await summed(self._store, query)
+        return rows[0] if rows else Aggregate(query.edges[0])
 
     async def _savings_card(
         self,
@@ -230,8 +245,10 @@ class Overview:
                 # A registry without one model that can be called has no best one.
                 return None
 
-        whole = await share(since, until)
-        before = await share(*compared[1]) if compared is not None else None
+        whole, *others = await asyncio.gather(
+            share(since, until), *([] if compared is None else [share(*compared[1])])
+        )
+        before = others[0] if others else None
         value = None if whole is None else whole.total.share
         previous = None if before is None else before.total.share
         interval = None if whole is None else whole.total.interval
@@ -243,6 +260,7 @@ class Overview:
             (as_of - _HOUR, as_of),
             (Dimension.DEPLOYMENT,),
             subject=Subject.ATTEMPTS,
+            only=frozenset({"count", "error_codes", "latency"}),
             limit=MOST_GROUPS,
         )
         is_kept = as_of - _HOUR > self._clock.now() - MINUTES_KEPT

@@ -39,6 +39,11 @@ class Readiness:
         """Whether something optional is away."""
         return self.ready and not all(d.ok for d in self.dependencies)
 
+    @property
+    def state(self) -> str:
+        """In a word: `ready`, `degraded` or `not_ready`."""
+        return "not_ready" if not self.ready else "degraded" if self.degraded else "ready"
+
 
 class ReadinessService:
     """Asks the probes.

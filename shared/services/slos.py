@@ -1,10 +1,12 @@
 """How the tenant's service level objectives stand, from rollups."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import chain
 
 from shared.analytics.periods import hour_after, hour_before
 from shared.analytics.sketches import quantiles
@@ -25,6 +27,9 @@ from shared.ports import AnalyticsStore, Clock
 
 _DAY, _HOUR, _MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 _MOST_ROWS = 10_000
+_COUNTED = frozenset({"count", "succeeded", "abandoned", "error_codes"})
+_WANTED = _COUNTED | {"duration_ms", "latency", "overhead"}
+"""What tallies are made of."""
 _MOST_REMEMBERED = 1_000
 _QUANTILE_OF = {Indicator.LATENCY: "latency", Indicator.OVERHEAD: "overhead"}
 
@@ -123,12 +128,16 @@ class Slos:
         windows = _windows(as_of)
         group_by = (Dimension.SERVICE,) if by_service else ()
         groups = defaultdict[tuple[str, ...], _Rows](_Rows)
-        for edges in windows.coarse:
-            for row in await self._store.rows(AnalyticsQuery(tenant_id, edges, group_by, limit=_MOST_ROWS)):
-                groups[row.group].coarse.append(row)
-        for row in await self._store.rows(AnalyticsQuery(tenant_id, windows.fine, group_by, limit=_MOST_ROWS)):
+        queries = [
+            AnalyticsQuery(tenant_id, edges, group_by, only=_WANTED, limit=_MOST_ROWS)
+            for edges in (windows.fine, *windows.coarse)
+        ]
+        # Independent of one another: as many at once as the store has connections for.
+        peak, fine, *coarse = await asyncio.gather(self._peak(tenant_id, as_of), *map(self._store.rows, queries))
+        for row in fine:
             groups[row.group].fine.append(row)
-        peak = await self._peak(tenant_id, as_of)
+        for row in chain.from_iterable(coarse):
+            groups[row.group].coarse.append(row)
         everything = _Rows(
             [row for rows in groups.values() for row in rows.coarse],
             [row for rows in groups.values() for row in rows.fine],
@@ -153,7 +162,7 @@ class Slos:
         That of an hour that is long over stays what it was, but for records that come very late.
         """
         edges = _between(hour_after(as_of - MINUTES_KEPT), hour_after(as_of), _HOUR)
-        hours = await self._store.rows(AnalyticsQuery(tenant_id, edges, sketches=False, limit=_MOST_ROWS))
+        hours = await self._store.rows(AnalyticsQuery(tenant_id, edges, only=frozenset({"count"}), limit=_MOST_ROWS))
         busiest = max(hours, key=lambda row: row.count, default=None)
         if busiest is None:
             return None
@@ -161,7 +170,7 @@ class Slos:
         if key in self._peaks:
             return self._peaks[key]
         edges = _between(busiest.start, busiest.start + _HOUR, _MINUTE)
-        minutes = await self._store.rows(AnalyticsQuery(tenant_id, edges, sketches=False, limit=_MOST_ROWS))
+        minutes = await self._store.rows(AnalyticsQuery(tenant_id, edges, only=_COUNTED, limit=_MOST_ROWS))
         peaks = []
         for row in minutes:
             counted = tally(AVAILABILITY, row)

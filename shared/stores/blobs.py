@@ -9,6 +9,8 @@ from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFo
 from azure.storage.blob.aio import ContainerClient
 
 from shared.domain.errors import DependencyUnavailable, NotFound, RequestTooLarge
+from shared.ports import Telemetry
+from shared.stores.azure_transport import TimedTransport
 
 INGESTION_CONTAINER = "rag-ingest"
 """Bytes between their arrival and their publication; nothing here outlives its document's version."""
@@ -29,6 +31,7 @@ def open_container(
     account_name: str | None = None,
     credential: AsyncTokenCredential | None = None,
     endpoint_suffix: str = "core.windows.net",
+    telemetry: Telemetry | None = None,
 ) -> ContainerClient:
     """A client of one container for the life of a worker process; it connects on first use, and `close` closes it.
 
@@ -40,6 +43,7 @@ def open_container(
         account_name: of the storage account, with
         credential: an identity that may write to it ("Storage Blob Data Contributor").
         endpoint_suffix: of the cloud.
+        telemetry: hears how long requests take and how they end; None: nobody does.
 
     Raises:
         ValueError: neither a connection string nor an account with a credential, or one that cannot be read.
@@ -51,6 +55,7 @@ def open_container(
         "max_single_put_size": _BLOCK_BYTES,
         "max_block_size": _BLOCK_BYTES,
     }
+    limits["transport"] = TimedTransport(telemetry, "blobs", **limits)
     if connection_string:
         return ContainerClient.from_connection_string(connection_string, name, **limits)
     if not account_name or credential is None:

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from statistics import fmean
 from typing import Any
@@ -16,11 +16,13 @@ from shared.analytics.sketches import sketch_of
 from shared.domain.analytics import (
     LATE,
     MAX_TAG_VALUE_CHARS,
+    SPENT_BY,
     Aggregate,
     AnalyticsQuery,
     Dimension,
     Freshness,
     Spend,
+    SpendQuery,
     Subject,
 )
 from shared.domain.caching import CacheOutcome
@@ -34,6 +36,9 @@ from shared.stores.memory import MemoryRecordStore
 
 _HITS = frozenset({CacheOutcome.HIT.value, CacheOutcome.SEMANTIC_HIT.value})
 _TOKENS = tuple(field.name for field in fields(Usage) if field.name != "estimated")
+
+_KEYS = frozenset({"start", "group"})
+_NOTHING = Aggregate(datetime.min.replace(tzinfo=UTC))
 
 
 class MemoryFeedback:
@@ -84,7 +89,9 @@ class MemoryAnalytics:
     async def rows(self, query: AnalyticsQuery) -> Sequence[Aggregate]:
         """The rows that a query takes."""
         made = self._attempts(query) if query.subject is Subject.ATTEMPTS else self._requests(query)
-        found = [one if query.sketches else replace(one, latency=b"", ttft=b"", overhead=b"") for one in made]
+        unasked = [one for one in fields(Aggregate) if one.name not in _KEYS and not query.wants(one.name)]
+        empty: Any = {one.name: getattr(_NOTHING, one.name) for one in unasked}
+        found = [replace(one, **empty) for one in made]
         found.sort(key=lambda one: (one.start, [word.encode() for word in one.group]))
         if query.after is not None:
             start, group = query.after
@@ -92,16 +99,19 @@ class MemoryAnalytics:
             found = [one for one in found if (one.start, [word.encode() for word in one.group]) > beyond]
         return found[: query.limit + 1]
 
-    async def spend(
-        self, tenant_id: str, edges: Sequence[datetime], *, services: Sequence[str] | None = None
-    ) -> Sequence[Spend]:
+    async def spend(self, query: SpendQuery) -> Sequence[Spend]:
         """What was spent."""
         groups = defaultdict[tuple[datetime, str, str, bool, int], list[RequestRecord]](list)
-        for start, record in self._within(AnalyticsQuery(tenant_id, tuple(edges))):
-            if services is None or record.service_name in services:
+        for start, record in self._within(AnalyticsQuery(query.tenant_id, query.edges)):
+            service, model = record.service_name, record.model_used or ""
+            is_wanted = query.services is None or service in query.services
+            if is_wanted and service not in query.without_services and model not in query.without_models:
                 tier = max((tier for tier in self.tiers if tier < record.usage.prompt_tokens), default=0)
-                key = (start, record.service_name, record.model_used or "", record.cache in _HITS, tier)
-                groups[key].append(record)
+                kept = [
+                    name if dimension in query.group_by else ""
+                    for dimension, name in zip(SPENT_BY, (service, model), strict=True)
+                ]
+                groups[start, kept[0], kept[1], record.cache in _HITS, tier].append(record)
         return [
             Spend(*key, len(found), _added(r.usage for r in found), sum((r.cost_usd for r in found), Decimal(0)))
             for key, found in sorted(groups.items())

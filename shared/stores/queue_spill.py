@@ -12,6 +12,8 @@ from shared.domain.errors import DependencyUnavailable
 from shared.domain.record_bounds import storable
 from shared.domain.record_codec import encode_within
 from shared.domain.records import RequestRecord
+from shared.ports import Telemetry
+from shared.stores.azure_transport import TimedTransport
 
 REQUEST_LOG_QUEUE = "request-log"
 _API_VERSION = "2026-06-06"
@@ -27,6 +29,7 @@ def open_queue(
     account_name: str | None = None,
     credential: AsyncTokenCredential | None = None,
     endpoint_suffix: str = "core.windows.net",
+    telemetry: Telemetry | None = None,
 ) -> QueueClient:
     """A client of one queue for the life of a worker process; it connects on first use, and `close` closes it.
 
@@ -38,10 +41,12 @@ def open_queue(
         account_name: of the storage account, with
         credential: an identity that may write to it ("Storage Queue Data Contributor").
         endpoint_suffix: of the cloud.
+        telemetry: hears how long requests take and how they end; None: nobody does.
 
     Raises:
         ValueError: neither a connection string nor an account with a credential, or one that cannot be read.
     """
+    transport = TimedTransport(telemetry, "queues")
     if connection_string:
         return QueueClient.from_connection_string(
             connection_string,
@@ -50,6 +55,7 @@ def open_queue(
             message_encode_policy=TextBase64EncodePolicy(),
             message_decode_policy=TextBase64DecodePolicy(),
             retry_total=0,
+            transport=transport,
         )
     if not account_name or credential is None:
         raise ValueError("a queue needs a connection string, or an account name and a credential")
@@ -61,6 +67,7 @@ def open_queue(
         message_encode_policy=TextBase64EncodePolicy(),
         message_decode_policy=TextBase64DecodePolicy(),
         retry_total=0,
+        transport=transport,
     )
 
 

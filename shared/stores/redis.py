@@ -1,15 +1,20 @@
 """The connection to Redis: short limits on everything, because limits and budgets wait for it on the request path."""
 
 import asyncio
+from typing import Any, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from shared.domain.errors import DependencyUnavailable
+from shared.ports import Telemetry
+from shared.stores.call_times import CallTimes, Outcome
 
+_OK: Outcome = "ok"
 TIMEOUT_S = 0.25
 """To connect, for each answer, and for a free connection."""
 _HEALTH_CHECK_S = 30
@@ -22,6 +27,7 @@ def connect_redis(
     credential_provider: CredentialProvider | None = None,
     timeout_s: float = TIMEOUT_S,
     max_connections: int = 32,
+    telemetry: Telemetry | None = None,
 ) -> Redis:
     """A client for the life of a worker process; it connects on first use, and `aclose` closes it.
 
@@ -32,6 +38,7 @@ def connect_redis(
         credential_provider: gives user name and token of each new connection, for Entra authentication.
         timeout_s: seconds to connect, for each answer, and for a free connection.
         max_connections: of this process; more callers than that wait.
+        telemetry: hears how long calls take and how they end; None: nobody does.
 
     Raises:
         ValueError: the URL cannot be read.
@@ -51,7 +58,51 @@ def connect_redis(
         client_name="llm-router",
         **options,
     )
-    return Redis.from_pool(pool)
+    client = cast("_TimedRedis", _TimedRedis.from_pool(pool))
+    client.times = CallTimes(telemetry, "redis")
+    return client
+
+
+class _TimedRedis(Redis):
+    """A client whose calls are measured: single commands, scripts among them, and pipelines as one."""
+
+    times = CallTimes(None, "redis")
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        began_s, outcome = self.times.start(), _OK
+        try:
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # it has no types
+        except BaseException as error:
+            outcome = _outcome_of(error)
+            raise
+        finally:
+            self.times.ended(began_s, outcome)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        made = _TimedPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        made.times = self.times
+        return made
+
+
+class _TimedPipeline(Pipeline):
+    times = CallTimes(None, "redis")
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        began_s, outcome = self.times.start(), _OK
+        try:
+            return await super().execute(raise_on_error)
+        except BaseException as error:
+            outcome = _outcome_of(error)
+            raise
+        finally:
+            self.times.ended(began_s, outcome)
+
+
+def _outcome_of(error: BaseException) -> Outcome:
+    if isinstance(error, ResponseError):
+        # A script that is not known yet is one too: it is sent again, whole.
+        return "refused"
+    return "away" if isinstance(error, RedisError | OSError | TimeoutError) else "cut_short"
 
 
 class RedisProbe:

@@ -10,6 +10,8 @@ from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsE
 from azure.data.tables.aio import TableClient
 
 from shared.domain.errors import DependencyUnavailable
+from shared.ports import Telemetry
+from shared.stores.azure_transport import TimedTransport
 
 _TIMEOUT_S = 5
 _NOT_FOUND = 404
@@ -22,6 +24,7 @@ def open_table(
     account_name: str | None = None,
     credential: AsyncTokenCredential | None = None,
     endpoint_suffix: str = "core.windows.net",
+    telemetry: Telemetry | None = None,
 ) -> TableClient:
     """A client of one table for the life of a worker process; it connects on first use, and `close` closes it.
 
@@ -33,11 +36,13 @@ def open_table(
         account_name: of the storage account, with
         credential: an identity that may write to it ("Storage Table Data Contributor").
         endpoint_suffix: of the cloud.
+        telemetry: hears how long requests take and how they end; None: nobody does.
 
     Raises:
         ValueError: neither a connection string nor an account with a credential, or one that cannot be read.
     """
     limits: dict[str, Any] = {"retry_total": 0, "connection_timeout": _TIMEOUT_S, "read_timeout": _TIMEOUT_S}
+    limits["transport"] = TimedTransport(telemetry, "tables", **limits)
     if connection_string:
         return TableClient.from_connection_string(connection_string, name, **limits)
     if not account_name or credential is None:

@@ -11,6 +11,7 @@ def build_telemetry(
     connection_string: str | None,
     *,
     role_name: str,
+    run_location: str = "",
     sampling: float = 1.0,
     honour_unsampled: bool = False,
     storage_path: str | None = None,
@@ -20,6 +21,7 @@ def build_telemetry(
     Args:
         connection_string: of the Application Insights resource; None or empty for logs alone.
         role_name: what the application map calls this process.
+        run_location: where this process tests its availability from; by default the role.
         sampling: share of traces to send, 0 to 1; metrics and warnings are always sent.
         honour_unsampled: whether a caller's cleared sampled flag forbids recording; leave it off behind the Azure front
             end, which clears the flag (see `shared.telemetry.spans.Tracer`).
@@ -36,6 +38,7 @@ def build_telemetry(
     return AzureTelemetry(
         Ingestion(connection_string, storage_path=storage_path),
         role_name=role_name,
+        run_location=run_location,
         sampling=sampling,
         honour_unsampled=honour_unsampled,
     )

@@ -12,6 +12,7 @@ from typing import Any
 from shared.telemetry.fields import field_text, field_texts
 from shared.telemetry.metrics import Aggregate
 from shared.telemetry.opencensus_azure import (
+    AvailabilityData,
     Data,
     DataPoint,
     Envelope,
@@ -23,7 +24,8 @@ from shared.telemetry.opencensus_azure import (
     azure_monitor_context,
     microseconds_to_duration,
 )
-from shared.telemetry.spans import ActiveSpan, Fault, LogLine, SpanKind
+from shared.telemetry.spans import ActiveSpan, AvailabilityResult, Fault, LogLine, SpanKind
+from shared.telemetry.trace_context import new_span_id
 
 METRIC_NAMESPACE = "llm_router"
 _ALL_SAMPLED = 100.0
@@ -31,7 +33,7 @@ _SEVERITIES = ((logging.CRITICAL, 4), (logging.ERROR, 3), (logging.WARNING, 2), 
 _ERROR_SEVERITY = 3
 # Blank forms to copy: the library's constructors look each default up by attribute, at ten times the cost of a copy.
 _ENVELOPE, _DATA = Envelope(), Data()
-_REQUEST, _DEPENDENCY, _MESSAGE = Request(), RemoteDependency(), Message()
+_REQUEST, _DEPENDENCY, _MESSAGE, _AVAILABILITY = Request(), RemoteDependency(), Message(), AvailabilityData(ver=2)
 
 
 class EnvelopeFactory:
@@ -40,16 +42,24 @@ class EnvelopeFactory:
     Args:
         instrumentation_key: names the Application Insights resource.
         role_name: what the application map calls this process (`cloud_RoleName`).
+        run_location: where tests of availability are run from (`location`).
     """
 
-    def __init__(self, instrumentation_key: str, role_name: str) -> None:
+    def __init__(self, instrumentation_key: str, role_name: str, run_location: str) -> None:
         self._key = instrumentation_key
+        self._run_location = run_location
         # Of the library's default tags only those that tell instances and SDKs apart: the rest would double the size.
         self._tags = {
             "ai.cloud.role": role_name,
             "ai.cloud.roleInstance": azure_monitor_context["ai.cloud.roleInstance"],
             "ai.internal.sdkVersion": azure_monitor_context["ai.internal.sdkVersion"],
         }
+
+    def of(self, item: ActiveSpan | LogLine | AvailabilityResult) -> list[Envelope]:
+        """All that is sent of one item."""
+        if isinstance(item, LogLine):
+            return [self.of_log(item)]
+        return [self.of_availability(item)] if isinstance(item, AvailabilityResult) else self.of_span(item)
 
     def of_span(self, span: ActiveSpan) -> list[Envelope]:
         """The span's own envelope, and for a failed request the exception below it."""
@@ -74,6 +84,22 @@ class EnvelopeFactory:
         # Warnings are sent whatever the sampling says, so each stands for itself alone.
         percentage = span.sample_percentage if span is not None and line.level < logging.WARNING else _ALL_SAMPLED
         return self._envelope("Message", line.at_s, tags, message, percentage)
+
+    def of_availability(self, result: AvailabilityResult) -> Envelope:
+        """What a test of availability found (a row of `availabilityResults`), below the span that it was run in."""
+        span = result.span
+        availability = _filled(
+            _AVAILABILITY,
+            id=new_span_id(),
+            name=field_text(result.name),
+            duration=_duration(result.duration_ms),
+            success=result.success,
+            runLocation=field_text(self._run_location),
+            message=field_text(result.message),
+            properties=field_texts(result.properties),
+        )
+        tags = self._operation_tags(span.trace_id, span.span_id) if span is not None else dict(self._tags)
+        return self._envelope("Availability", result.at_s, tags, availability, _ALL_SAMPLED)
 
     def of_metric(self, metric: Aggregate, at_s: float) -> Envelope:
         """One pre-aggregated series (a row of `customMetrics`)."""
@@ -104,7 +130,7 @@ class EnvelopeFactory:
             id=span.span_id,
             name=name,
             url=_path(name),
-            duration=_duration(span),
+            duration=_duration(span.duration_ms),
             responseCode=span.result_code,
             success=span.success,
             properties=_with_code(properties, span),
@@ -120,7 +146,7 @@ class EnvelopeFactory:
             name=_without_query(span.name),
             type=span.system,
             target=_without_query(span.target),
-            duration=_duration(span),
+            duration=_duration(span.duration_ms),
             resultCode=span.result_code,
             success=span.success,
             properties=_with_code(field_texts(span.attributes), span),
@@ -194,8 +220,8 @@ def _with_code(properties: dict[str, str], span: ActiveSpan) -> dict[str, str]:
     return properties
 
 
-def _duration(span: ActiveSpan) -> str:
-    duration: str = microseconds_to_duration(int(span.duration_ms * 1000))
+def _duration(duration_ms: float) -> str:
+    duration: str = microseconds_to_duration(int(duration_ms * 1000))
     return duration
 
 

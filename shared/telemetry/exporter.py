@@ -10,7 +10,7 @@ from shared.telemetry.envelopes import EnvelopeFactory
 from shared.telemetry.ingestion import Ingestion
 from shared.telemetry.metrics import MetricAggregator
 from shared.telemetry.opencensus_azure import Envelope
-from shared.telemetry.spans import ActiveSpan, LogLine
+from shared.telemetry.spans import ActiveSpan, AvailabilityResult, LogLine
 
 DROPPED_METRIC = "telemetry_dropped_items"
 _SPILL_RESERVE_S = 0.5
@@ -18,7 +18,7 @@ _BUILD_SLICE = 50
 _YIELD_S = 0.0002
 _logger = logging.getLogger(__name__)
 
-Item = ActiveSpan | LogLine
+Item = ActiveSpan | LogLine | AvailabilityResult
 
 
 class BackgroundExporter:
@@ -126,7 +126,7 @@ class BackgroundExporter:
         built: list[Envelope] = []
         for position, item in enumerate(items, 1):
             try:
-                built += [self._envelopes.of_log(item)] if isinstance(item, LogLine) else self._envelopes.of_span(item)
+                built += self._envelopes.of(item)
             except Exception as error:  # noqa: BLE001 -- a defect costs the item at hand, never the thread
                 # Only the class is logged, without a traceback: the message may quote the value that broke it.
                 _logger.warning("telemetry: an item could not be built: %s", type(error).__name__)

@@ -11,6 +11,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "'locale.getdefaultlocale' is deprecated", DeprecationWarning)
     from opencensus.ext.azure.common import Options
     from opencensus.ext.azure.common.protocol import (
+        BaseObject,
         Data,
         DataPoint,
         Envelope,
@@ -29,6 +30,7 @@ with warnings.catch_warnings():
     )
 
 __all__ = [
+    "AvailabilityData",
     "Data",
     "DataPoint",
     "Envelope",
@@ -45,3 +47,22 @@ __all__ = [
     "microseconds_to_duration",
     "validate_instrumentation_key",
 ]
+
+
+class AvailabilityData(BaseObject):  # type: ignore[misc] # the library's classes have no types
+    """The result of a test, as the library would declare it: its protocol has no class for this one.
+
+    https://github.com/microsoft/ApplicationInsights-Home/blob/master/EndpointSpecs/Schemas/Docs/AvailabilityData.md
+    """
+
+    _default = BaseObject(
+        ver=2,
+        id="",
+        name="",
+        duration="",
+        success=True,
+        runLocation=None,
+        message=None,
+        properties=None,
+        measurements=None,
+    )

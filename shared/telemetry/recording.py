@@ -4,7 +4,15 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from shared.telemetry.fields import FieldValue
-from shared.telemetry.spans import ActiveSpan, LogLine, SpanKind, Tracer, log_line
+from shared.telemetry.spans import (
+    ActiveSpan,
+    AvailabilityResult,
+    LogLine,
+    SpanKind,
+    Tracer,
+    availability_result,
+    log_line,
+)
 
 
 class Measurement(NamedTuple):
@@ -29,6 +37,7 @@ class RecordingTelemetry(Tracer):
         self.counts: list[Measurement] = []
         self.observations: list[Measurement] = []
         self.logs: list[LogLine] = []
+        self.availabilities: list[AvailabilityResult] = []
         self.closed = False
 
     @property
@@ -71,6 +80,12 @@ class RecordingTelemetry(Tracer):
     def log(self, level: int, event: str, **fields: FieldValue) -> None:
         """Remember it."""
         self.logs.append(log_line(level, event, fields))
+
+    def availability(
+        self, name: str, *, success: bool, duration_ms: float, message: str = "", **properties: FieldValue
+    ) -> None:
+        """Remember it."""
+        self.availabilities.append(availability_result(name, duration_ms, message, properties, success=success))
 
     async def aclose(self) -> None:
         """Remember that it was closed."""

@@ -1,6 +1,7 @@
 """Spans: what is being done, in which trace, how it ended. A context variable carries them into awaits and tasks."""
 
 import asyncio
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -318,3 +319,29 @@ class LogLine(NamedTuple):
 def log_line(level: int, event: str, fields: dict[str, FieldValue]) -> LogLine:
     """A line that happened now, in the current span."""
     return LogLine(level, event, fields, time.time(), _current.get())
+
+
+class AvailabilityResult(NamedTuple):
+    """What a test of availability found, with its place in the trace.
+
+    Attributes:
+        at_s: when the test began, seconds since the epoch.
+        duration_ms: how long it took; never negative.
+    """
+
+    name: str
+    success: bool
+    duration_ms: float
+    message: str
+    properties: dict[str, FieldValue]
+    at_s: float
+    span: ActiveSpan | None
+
+
+def availability_result(
+    name: str, duration_ms: float, message: str, properties: dict[str, FieldValue], *, success: bool
+) -> AvailabilityResult:
+    """A test that ended now, in the current span; a duration that is no number counts as none."""
+    duration_ms = max(0.0, duration_ms) if math.isfinite(duration_ms) else 0.0
+    began_s = time.time() - duration_ms / 1000
+    return AvailabilityResult(name, success, duration_ms, message, properties, began_s, _current.get())

@@ -5,7 +5,7 @@ import logging
 from datetime import UTC, datetime
 
 from shared.telemetry.fields import FieldValue, json_fields
-from shared.telemetry.spans import ActiveSpan, SpanKind, Tracer, log_line
+from shared.telemetry.spans import ActiveSpan, SpanKind, Tracer, availability_result, log_line
 
 LOGGER_NAME = "llm_router"
 
@@ -13,8 +13,8 @@ LOGGER_NAME = "llm_router"
 class LoggingTelemetry(Tracer):
     """Implements `shared.ports.Telemetry` on `logging` alone; starts no thread.
 
-    Requests are INFO, and failed dependencies WARNING; dependencies that went well and metrics are DEBUG. Sampling does
-    not apply: levels and filters of `logging` do.
+    Requests are INFO, failed dependencies and failed tests of availability WARNING; dependencies and tests that went
+    well and metrics are DEBUG. Sampling does not apply: levels and filters of `logging` do.
     """
 
     def __init__(self, *, role_name: str) -> None:
@@ -60,6 +60,21 @@ class LoggingTelemetry(Tracer):
         if self._logger.isEnabledFor(level):
             line = log_line(level, event, fields)
             self._write(level, event, line.span, line.at_s, {}, fields)
+
+    def availability(
+        self, name: str, *, success: bool, duration_ms: float, message: str = "", **properties: FieldValue
+    ) -> None:
+        """One line: DEBUG when the test went well, else WARNING."""
+        level = logging.DEBUG if success else logging.WARNING
+        if self._logger.isEnabledFor(level):
+            found = availability_result(name, duration_ms, message, properties, success=success)
+            own: dict[str, FieldValue] = {
+                "name": name,
+                "duration_ms": round(found.duration_ms, 3),
+                "success": success,
+                "message": message or None,
+            }
+            self._write(level, "availability", found.span, found.at_s, own, properties)
 
     async def aclose(self) -> None:
         """Nothing is buffered."""

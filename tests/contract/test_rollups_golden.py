@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.domain.analytics import MINUTES_KEPT, AnalyticsQuery, Dimension, Subject
+from shared.domain.analytics import MINUTES_KEPT, AnalyticsQuery, Dimension, SpendQuery, Subject
 from shared.domain.quality_signals import Evidence, Sign
 from shared.domain.records import RequestRecord, RequestStatus
 from shared.domain.replies import Usage
@@ -20,6 +20,7 @@ from tests.rollup_world import RollupWorld, feedback
 from tests.stores_builders import IDS, attempt, record
 
 DAY = datetime(2026, 11, 5, tzinfo=UTC)
+MINUTES = tuple(DAY + timedelta(hours=20, minutes=minute) for minute in range(0, 28 * 60, 7))
 HOURS = tuple(DAY + timedelta(hours=hour) for hour in range(49))
 DAYS = (DAY, DAY + timedelta(days=1), DAY + timedelta(days=2))
 NOW = DAY + timedelta(days=2)
@@ -102,11 +103,29 @@ QUERIES = [
     AnalyticsQuery(T, DAYS, group_by=(Dimension.SERVICE,)),
     AnalyticsQuery(T, (DAYS[0], DAYS[-1])),
     AnalyticsQuery(T, (HOURS[3], HOURS[31]), group_by=(Dimension.MODEL,), sketches=False),
+    AnalyticsQuery(T, (HOURS[3], HOURS[48])),
+    AnalyticsQuery(T, (HOURS[3], HOURS[9], HOURS[48]), group_by=(Dimension.SERVICE, Dimension.MODEL, Dimension.CATEGORY)),
+    AnalyticsQuery(T, DAYS, (Dimension.SERVICE, Dimension.MODEL, Dimension.CATEGORY), sketches=False),
+    AnalyticsQuery(T, DAYS, (Dimension.SERVICE,), only=frozenset({"cost_usd", "usage"})),
+    AnalyticsQuery(T, HOURS, only=frozenset({"error_codes", "overhead"})),
+    AnalyticsQuery(T, DAYS, only=frozenset({"succeeded"}), subject=Subject.ATTEMPTS),
+    AnalyticsQuery(T, MINUTES, (Dimension.MODEL,)),
+    AnalyticsQuery(T, MINUTES, (Dimension.SERVICE,), {Dimension.SERVICE: ("search",)}),
+    AnalyticsQuery(T, MINUTES),
+    AnalyticsQuery(T, MINUTES, (Dimension.CATEGORY,)),
     AnalyticsQuery(T, DAYS, filters={Dimension.TAG: ("a",), Dimension.MODEL: ("m1", "")}, tag_key="feature"),
     AnalyticsQuery(T, DAYS, tag_key="user"),
     AnalyticsQuery(T, HOURS, subject=Subject.ATTEMPTS, group_by=(Dimension.DEPLOYMENT,)),
     AnalyticsQuery(T, DAYS, subject=Subject.ATTEMPTS),
 ]  # fmt: skip
+
+SPENDS = [
+    SpendQuery(T, HOURS),
+    SpendQuery(T, (HOURS[5], *DAYS[1:]), group_by=()),
+    SpendQuery(T, DAYS, group_by=(Dimension.SERVICE,), without_models=("m1",)),
+    SpendQuery(T, DAYS, group_by=(Dimension.MODEL,), services=("search", "nobody")),
+    SpendQuery(T, DAYS, without_services=("search",), without_models=("",)),
+]
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +175,8 @@ async def test_rollups_say_what_the_records_say_however_they_arrive(pool: Postgr
     assert await world.settle() == 0
     for query in QUERIES:
         await world.agree(query if query.tag_key != "user" else replace(query, tenant_id="nobody"))
-    assert list(await world.analytics.spend(T, HOURS)) == list(await world.twin.spend(T, HOURS))
+    for spent in SPENDS:
+        assert list(await world.analytics.spend(spent)) == list(await world.twin.spend(spent))
     assert (await world.analytics.freshness()).pending == 0
 
 
@@ -178,6 +198,7 @@ async def test_a_late_record_of_an_hour_whose_minutes_are_gone_keeps_the_others(
     await world.roll_up()
     await world.rollups.purge_minutes(NOW)
     assert await world.rows_of("analytics_minute") == []
+    assert not [row for row in await world.rows_of("analytics_slices") if row[0] == "minute"]
     await world.arrive([record(start_time=old + timedelta(minutes=7), end_time=old)], timedelta(days=4))
     await world.roll_up()
     edges = tuple(old + timedelta(hours=hour) for hour in range(25))

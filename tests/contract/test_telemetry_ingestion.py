@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -111,6 +112,62 @@ async def test_an_exception_is_its_class_and_our_code(endpoint, make):
     assert CANARY not in json.dumps(endpoint.posts)
 
 
+async def test_a_test_of_availability_carries_what_the_schema_asks_and_is_never_sampled(endpoint, make):
+    telemetry = make(sampling=0.0, run_location="West Europe")
+    with telemetry.request("report_availability", request_id="r-1", traceparent=None) as job:
+        telemetry.availability(
+            "self/redis", success=False, duration_ms=61_001.4, message="away", required=False, region=None
+        )
+    telemetry.availability("self/router", success=True, duration_ms=0.0)
+    await telemetry.aclose()
+
+    assert endpoint.of("Request") == []
+    failed, went_well = endpoint.accepted
+    for one in (failed, went_well):
+        assert (one["iKey"], one["name"]) == (KEY, "Microsoft.ApplicationInsights.Availability")
+        assert one["data"]["baseType"] == "AvailabilityData"
+        assert one["data"]["baseData"].keys() == {
+            "ver",
+            "id",
+            "name",
+            "duration",
+            "success",
+            "runLocation",
+            "message",
+            "properties",
+        }
+        assert (one["data"]["baseData"]["ver"], one["data"]["baseData"]["runLocation"]) == (2, "West Europe")
+        assert one["tags"]["ai.cloud.role"] == "llm-router"
+        assert "sampleRate" not in one
+    assert failed["tags"]["ai.operation.id"] == job.trace_id
+    assert failed["tags"]["ai.operation.parentId"] == job.span_id
+    assert "ai.operation.id" not in went_well["tags"]
+    first, second = (one["data"]["baseData"] for one in (failed, went_well))
+    assert (first["name"], first["success"], first["message"]) == ("self/redis", False, "away")
+    assert first["duration"] == "0.00:01:01.001"
+    assert first["properties"] == {"required": "false"}
+    assert (second["success"], second["message"], second["duration"]) == (True, "", "0.00:00:00.000")
+    assert 0 < len(first["id"]) <= 64
+    assert first["id"] != second["id"]
+    began, told = (datetime.fromisoformat(one["time"]) for one in (failed, went_well))
+    assert timedelta(seconds=60) < told - began < timedelta(seconds=120)  # the row's time is when the test began
+
+
+@pytest.mark.parametrize("duration_ms", [-1.0, float("nan"), float("inf")])
+async def test_a_duration_that_is_none_does_not_cost_the_result(endpoint, make, duration_ms):
+    telemetry = make()
+    telemetry.availability("self/router", success=True, duration_ms=duration_ms)
+    await telemetry.aclose()
+    assert [data["duration"] for data in endpoint.of("Availability")] == ["0.00:00:00.000"]
+
+
+async def test_where_no_region_is_known_the_role_is_the_location(endpoint, make):
+    telemetry = make()
+    telemetry.availability("self/router", success=True, duration_ms=1.0)
+    await telemetry.aclose()
+    assert [data["runLocation"] for data in endpoint.of("Availability")] == ["llm-router"]
+
+
 async def test_no_content_leaves(endpoint, make):
     telemetry = make()
     name = f"GET /api/v1/models?prompt={CANARY}"
@@ -122,12 +179,13 @@ async def test_no_content_leaves(endpoint, make):
                 called.set(body=CANARY * 30)
             telemetry.log(logging.ERROR, "failed", text=CANARY * 30)
             telemetry.count("requests", prompt=CANARY * 30)
+            telemetry.availability(CANARY * 30, success=False, duration_ms=1, message=CANARY * 30, text=CANARY * 30)
             raise KeyError(CANARY)
 
     with pytest.raises(KeyError):
         serve()
     await telemetry.aclose()
-    assert len(endpoint.accepted) == 5
+    assert len(endpoint.accepted) == 6
     assert CANARY not in json.dumps(endpoint.posts)
     assert endpoint.of("Request")[0]["url"] == "/api/v1/models"
 
@@ -233,4 +291,6 @@ async def test_build_telemetry_sends(endpoint, tmp_path):
 def test_a_semicolon_at_the_end_of_the_variable_does_no_harm(monkeypatch, tmp_path):
     text = "InstrumentationKey=11111111-2222-3333-4444-555555555555;IngestionEndpoint=http://127.0.0.1:9/;"
     monkeypatch.setenv("APPLICATIONINSIGHTS_CONNECTION_STRING", f" {text} ")
-    assert Ingestion(text, storage_path=str(tmp_path)).options.endpoint == "http://127.0.0.1:9"
+    ingestion = Ingestion(text, storage_path=str(tmp_path))
+    assert ingestion.options.endpoint == "http://127.0.0.1:9"
+    ingestion.close()

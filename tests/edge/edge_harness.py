@@ -18,6 +18,7 @@ from shared.services.bookkeeping import Bookkeeper
 from shared.services.limits import Limits
 from shared.services.readiness import ReadinessService
 from shared.services.reconciling import Reconciler
+from shared.services.self_test import SelfTest
 from shared.services.till import Till
 from shared.stores.audit import MemoryAuditStore
 from shared.stores.memory import ManualClock, MemoryJournal, MemoryRecordStore, MemorySpill, SequentialIds
@@ -154,6 +155,7 @@ class Edge:
         trail, ids = AuditTrail(self.trails, self.clock, self.telemetry, writer="w"), SequentialIds()
         self.oversight = OversightWorld(trail, self.trails, lambda: shelf.policy, self.clock, ids, self.telemetry)
         self.writer._events = self.oversight.services.events
+        readiness = ReadinessService(probes, self.clock)
         known = {
             "settings": Settings.from_env({**ENVIRON, **dict(environ)}),
             "clock": self.clock,
@@ -163,7 +165,8 @@ class Edge:
             "shelf": routing._shelf,
             "routing": routing,
             "records": self.writer,
-            "readiness": ReadinessService(probes, self.clock),
+            "readiness": readiness,
+            "self_test": SelfTest(readiness, routing, self.clock, ids, self.telemetry),
             "maintenance": self.store,
             "limits": self.limits,
             "till": self.till,

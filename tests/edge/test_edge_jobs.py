@@ -87,6 +87,29 @@ async def test_a_timer_that_fails_says_so_to_the_host(edge, name):
     assert (span.name, span.error_code) == (name, "dependency_unavailable")
 
 
+class Away:
+    """A dependency that does not answer."""
+
+    name, required = "postgres", True
+
+    async def check(self):
+        raise DependencyUnavailable("does not answer")
+
+
+@pytest.mark.parametrize("probes", [(), (Away(),)])
+async def test_the_availability_timer_tells_how_things_stand_and_fails_for_no_result(build_edge, probes):
+    edge = build_edge(probes=probes)
+    await timers.entry(timers.report_availability)(timer=func.timer.TimerRequest())
+    (span,) = edge.telemetry.requests
+    assert (span.name, span.success) == ("report_availability", True)
+    found = {one.name: one for one in edge.telemetry.availabilities}
+    assert found["self/decision"].success
+    assert found["self/router"].success is not bool(probes)
+    assert {one.span for one in found.values()} == {span}
+    assert edge.provider.calls == []
+    assert await edge.records() == []
+
+
 async def test_a_job_without_a_container_fails_and_is_run_again_by_the_host(monkeypatch):
     async def build(settings):
         raise OSError("no journal directory")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shared.analytics.anomalies import LEAST_USUAL, deviation
 from shared.analytics.cards import change_of, compared_spans
 from shared.analytics.sketches import compact, quantiles, sketch_of
-from shared.analytics.totals import add_up, coarse_spans
+from shared.analytics.totals import add_up, coarse_spans, parts_of
 from shared.domain.analytics import Aggregate, AnalyticsQuery, Freshness, Granularity
 from shared.domain.replies import Usage
 
@@ -58,6 +58,32 @@ def test_coarse_spans_cover_a_span_once_with_as_many_days_as_it_has(one, other):
     assert grains.count(Granularity.DAY) <= 1
     if until - since >= timedelta(days=2):
         assert Granularity.DAY in grains
+
+
+@given(st.lists(HOURS, min_size=2, max_size=9, unique=True).map(sorted))
+def test_parts_cover_all_buckets_once_and_days_lie_within_one(edges):
+    found = parts_of(edges)
+    assert (found[0][1], found[-1][2]) == (edges[0], edges[-1])
+    assert all(before[2] == after[1] for before, after in pairwise(found))
+    assert all(before[0] is not after[0] for before, after in pairwise(found))
+    for grain, since, until in found:
+        if grain is Granularity.DAY:
+            assert since.hour == until.hour == 0
+            assert not [edge for edge in edges if since < edge < until and edge.hour]
+
+
+def test_parts_are_the_coarsest_unless_they_are_too_many():
+    later = [DAY + timedelta(days=number) for number in range(40)]
+    hour = timedelta(hours=1)
+    assert parts_of(later) == [(Granularity.DAY, DAY, later[-1])]
+    assert parts_of([DAY, DAY + hour, DAY + 2 * hour]) == [(Granularity.HOUR, DAY, DAY + 2 * hour)]
+    assert [grain for grain, _, _ in parts_of([DAY + hour, *later[1:], later[-1] + hour])] == [
+        Granularity.HOUR, Granularity.DAY, Granularity.HOUR,
+    ]  # fmt: skip
+    # Days of Berlin hold no whole UTC day; weeks of it do, but each would be three questions.
+    assert parts_of([day - hour for day in later]) == [(Granularity.HOUR, DAY - hour, later[-1] - hour)]
+    weeks = [day - hour for day in later[::7]]
+    assert parts_of(weeks) == [(Granularity.HOUR, weeks[0], weeks[-1])]
 
 
 def test_only_complete_hours_are_compared():

@@ -97,6 +97,7 @@ TABLE = [
         "InstrumentationKey=k",
     ),
     ("ROUTER_TELEMETRY_SAMPLING", "0.25", "telemetry_sampling", 0.25),
+    ("REGION_NAME", "West Europe", "region", "West Europe"),
     ("ROUTER_JOURNAL_DIR", "a/b", "journal_directory", Path("a/b")),
     ("ROUTER_REGISTRY_DIR", "a, b", "registry_directories", (Path("a"), Path("b"))),
     ("ROUTER_MAX_BODY_BYTES", "1024", "max_body_bytes", 1024),

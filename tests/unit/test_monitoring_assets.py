@@ -9,7 +9,9 @@ from uuid import UUID
 
 import pytest
 
+from functions.http import PREFIX, ROUTES
 from infra.monitoring.build import QUERIES, files, workbook
+from shared.services import self_test
 
 ROOT = Path(__file__).resolve().parents[2]
 QUERY_FILES = sorted(QUERIES.glob("*.kql"))
@@ -59,6 +61,13 @@ def test_every_event_in_a_query_is_logged() -> None:
     asked = names_in(all_texts(), "message")
     assert {"job_failed", "defect"} <= asked
     assert not asked - emitted()["log"]
+
+
+def test_every_self_test_in_a_query_is_told() -> None:
+    asked = {name for name in names_in(all_texts(), "name") if name.startswith("self/")}
+    told = set(re.findall(r'_tell\("(\w+)"', Path(self_test.__file__).read_text()))
+    assert "self/router" in asked
+    assert {name.removeprefix("self/") for name in asked} <= told
 
 
 def test_the_docs_list_every_metric_and_no_other() -> None:
@@ -117,3 +126,30 @@ def test_alerts_are_complete_and_their_windows_are_such_as_azure_takes() -> None
         assert column is None or column.split("_")[0] in rule["criteria"]["query"]
         periods = rule["criteria"]["failing_periods"]
         assert 1 <= periods["minimum_failing_periods_to_trigger_alert"] <= periods["number_of_evaluation_periods"] <= 6
+
+
+def test_tests_from_outside_knock_at_open_doors_and_have_a_form_that_azure_takes() -> None:
+    tests = json.loads((QUERIES.parent / "web_tests.json").read_text())
+    open_paths = {f"/api/{PREFIX}/{route.path}" for route in ROUTES if route.permission is None}
+    assert "/api/v1/health/ready" in {test["request"]["path"] for test in tests.values()} <= open_paths
+    for name, test in tests.items():
+        assert not name.startswith("self/")
+        assert test["description"].endswith(".")
+        # registry.terraform.io/providers/hashicorp/azurerm/latest/docs/resources/application_insights_standard_web_test
+        assert test["frequency"] in {300, 600, 900}
+        assert test["timeout"] in {30, 60, 90, 120}
+        assert test["request"]["http_verb"] == "GET"
+        rules = test["validation_rules"]
+        assert rules["expected_status_code"] == 200
+        assert rules["ssl_check_enabled"] is True
+        assert 1 <= rules["ssl_cert_remaining_lifetime"] <= 365
+        places = test["geo_locations"]
+        assert len(places) == len(set(places)) == 5
+        assert all(re.fullmatch(r"(us|emea|apac|latam)-[a-z]{2}-[a-z]{2,3}\d?-(azr|edge)", place) for place in places)
+
+
+def test_an_alert_on_places_leaves_one_and_two_failing_places_alone() -> None:
+    rule = json.loads((QUERIES.parent / "alerts.json").read_text())["unreachable-from-outside"]
+    places = json.loads((QUERIES.parent / "web_tests.json").read_text())["router-is-ready"]["geo_locations"]
+    # Microsoft's advice: as many places as there are, less two.
+    assert rule["criteria"]["threshold"] + 1 == len(places) - 2

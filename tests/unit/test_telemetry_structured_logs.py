@@ -129,3 +129,28 @@ def test_a_connection_string_that_cannot_be_read_is_refused(connection_string, m
     with pytest.raises(ValueError):
         build_telemetry(connection_string, role_name="router")
     assert threading.enumerate() == before
+
+
+def test_a_test_of_availability_is_a_line_and_a_failed_one_a_warning(lines, caplog):
+    telemetry = LoggingTelemetry(role_name="router")
+    with telemetry.request("report_availability", request_id="r-1", traceparent=None) as job:
+        telemetry.availability("self/redis", success=False, duration_ms=1.23456, message="away", required=True)
+    telemetry.availability("self/router", success=True, duration_ms=float("nan"))
+    failed, _, went_well = lines()
+    assert (failed["level"], went_well["level"]) == ("WARNING", "DEBUG")
+    assert failed["trace_id"] == job.trace_id
+    assert (failed["event"], failed["name"], failed["message"]) == ("availability", "self/redis", "away")
+    assert (failed["success"], failed["duration_ms"], failed["fields"]) == (False, 1.235, {"required": True})
+    assert (went_well["success"], went_well["duration_ms"]) == (True, 0.0)
+    assert "message" not in went_well
+    assert "trace_id" not in went_well
+    caplog.set_level(logging.INFO, logger="llm_router")
+    telemetry.availability("self/router", success=True, duration_ms=1.0)
+    assert len(lines()) == 3
+
+
+def test_a_long_text_of_a_test_of_availability_is_replaced_by_its_length(lines):
+    LoggingTelemetry(role_name="router").availability(
+        CANARY * 30, success=False, duration_ms=1.0, message=CANARY * 30, text=CANARY * 30
+    )
+    assert CANARY not in str(lines())

@@ -1,12 +1,23 @@
 """Questions to the rollups in PostgreSQL. Nothing here reads the ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from psycopg.rows import DictRow, dict_row
 
-from shared.domain.analytics import Aggregate, AnalyticsQuery, Dimension, Freshness, Granularity, Spend, Subject
+from shared.analytics.totals import parts_of
+from shared.domain.analytics import (
+    SPENT_BY,
+    Aggregate,
+    AnalyticsQuery,
+    Dimension,
+    Freshness,
+    Granularity,
+    Spend,
+    SpendQuery,
+    Subject,
+)
 from shared.domain.replies import Usage
 from shared.stores.postgres.pool import PostgresPool
 from shared.stores.postgres.rollup_slices import SLICES, SPEND, slice_for, slice_name
@@ -51,23 +62,21 @@ _FAILURE = {
     Subject.REQUESTS: ("error_code", "coalesce(sum(requests) FILTER (WHERE status = 'error'), 0)"),
     Subject.ATTEMPTS: ("outcome", "coalesce(sum(attempts) FILTER (WHERE outcome <> 'success'), 0)"),
 }
+_BY_CODE = "coalesce(jsonb_object_agg(code, failed) FILTER (WHERE failed > 0), '{}') AS error_codes"
 _TABLE = {Subject.REQUESTS: "analytics", Subject.ATTEMPTS: "model_performance"}
 _INTEGERS = frozenset(
     {"count", "succeeded", "cancelled", "abandoned", "hits", "late", "usage_estimated"}
-    | {"ratings", "judged", "signalled"}
+    | {"ratings", "judged", "signalled", "generated_tokens"}
 )
 _FRESHNESS = b"SELECT coalesce(min(noted_at), now()), count(DISTINCT (granularity, bucket)) FROM rollup_pending"
-_SPEND = f"""
-    SELECT width_bucket(bucket, %(edges)s::timestamptz[]) AS place, service_name, model_id, reused,
-           prompt_above_tokens, sum(requests) AS requests, sum(cost_usd) AS cost_usd,
-           {", ".join(f"sum({name}) AS {name}" for name in TOKENS)}
-    FROM {SLICES}
-    WHERE granularity = %(granularity)s AND tenant_id = %(tenant_id)s AND tag_key = '' AND kept = '{slice_name(SPEND)}'
-      AND bucket >= %(since)s AND bucket < %(until)s
-      AND (%(services)s::text[] IS NULL OR service_name = ANY(%(services)s))
-    GROUP BY 1, 2, 3, 4, 5
-    ORDER BY 1, 2, 3, 4, 5
-""".encode()  # noqa: S608 - constants
+_SPENT = (
+    "tenant_id = %(tenant_id)s",
+    "tag_key = ''",
+    f"kept = '{slice_name(SPEND)}'",
+    "(%(services)s::text[] IS NULL OR service_name = ANY(%(services)s))",
+    "service_name <> ALL(%(without_services)s)",
+    "model_id <> ALL(%(without_models)s)",
+)
 
 
 class PostgresAnalytics:
@@ -90,18 +99,16 @@ class PostgresAnalytics:
         """
         statement, values = statement_of(query)
         rows = await self._rows(statement, values)
-        return [_aggregate(row, query) for row in rows]
+        return [*map(_reader(query), rows)]
 
-    async def spend(
-        self, tenant_id: str, edges: Sequence[datetime], *, services: Sequence[str] | None = None
-    ) -> Sequence[Spend]:
-        """What was spent, by bucket, service and model, with the tokens that say why.
+    async def spend(self, query: SpendQuery) -> Sequence[Spend]:
+        """What was spent, by bucket and what the query groups by, with the tokens that say why.
 
         Raises:
             DependencyUnavailable: no answer in time.
         """
-        query = AnalyticsQuery(tenant_id, tuple(edges))
-        values = _window(query) | {"services": None if services is None else list(services)}
+        statement, values = spend_statement_of(query)
+        edges = query.edges
         return [
             Spend(
                 start=edges[row["place"] - 1],
@@ -113,7 +120,7 @@ class PostgresAnalytics:
                 usage=_usage(row),
                 cost_usd=row["cost_usd"],
             )
-            for row in await self._rows(_SPEND, values)
+            for row in await self._rows(statement, values)
         ]
 
     async def freshness(self) -> Freshness:
@@ -137,38 +144,40 @@ def statement_of(query: AnalyticsQuery) -> tuple[bytes, dict[str, Any]]:
     """The statement of a query: what is put together are constants of this module, all else are values."""
     of = query.subject
     groups = [_COLUMNS[dimension] for dimension in query.group_by]
-    failure, failed = _FAILURE[of]
-    sketches = _SKETCHES[of] if query.sketches else ()
-    values = _window(query) | {"limit": query.limit + 1}
-    where = ["granularity = %(granularity)s", "tenant_id = %(tenant_id)s"]
-    where += ["bucket >= %(since)s", "bucket < %(until)s"]
+    failure, failed = _FAILURE[of] if query.wants("error_codes") else ("''", "0")
+    sums, sketches = _sums(query), _sketches(query)
+    values: dict[str, Any] = {"tenant_id": query.tenant_id, "limit": query.limit + 1}
+    where = ["tenant_id = %(tenant_id)s"]
     table = _TABLE[of]
+    of_minutes = query.granularity is Granularity.MINUTE
     if of is Subject.REQUESTS:
         where.append("tag_key = %(tag_key)s")
         values["tag_key"] = query.tag_key
         columns = {_COLUMNS[dimension] for dimension in (*query.group_by, *query.filters)}
-        # Minutes are not sliced.
-        is_sliced = query.granularity is not Granularity.MINUTE
-        values["kept"] = slice_for(columns, by_tag=bool(query.tag_key)) if is_sliced else None
+        values["kept"] = slice_for(
+            columns, by_tag=bool(query.tag_key), of_minutes=of_minutes, sketches=bool(sketches)
+        )
         if values["kept"] is not None:
             table = SLICES
             where.append("kept = %(kept)s")
     for number, (dimension, wanted) in enumerate(query.filters.items()):
         where.append(f"{_COLUMNS[dimension]} = ANY(%(wanted_{number})s)")
         values[f"wanted_{number}"] = list(wanted)
+    source, window = _source(table, where, query.edges, of_minutes=of_minutes)
+    values |= window
     keys = ["place", *(f"group_{number}" for number in range(len(groups)))]
     inner = [
         "width_bucket(bucket, %(edges)s::timestamptz[]) AS place",
         *(f'{column} COLLATE "C" AS {key}' for column, key in zip(groups, keys[1:], strict=True)),
         f"{failure} AS code",
         f"{failed} AS failed",
-        *(f"{expression} AS {name}" for name, expression in _SUMS[of].items()),
+        *(f"{expression} AS {name}" for name, expression in sums.items()),
         *(f"string_agg({name}, ''::bytea) AS {name}" for name in sketches),
     ]
     outer = [
         *keys,
-        "coalesce(jsonb_object_agg(code, failed) FILTER (WHERE failed > 0), '{}') AS error_codes",
-        *(f"sum({name}) AS {name}" for name in _SUMS[of]),
+        *([_BY_CODE] if query.wants("error_codes") else []),
+        *(f"sum({name}) AS {name}" for name in sums),
         *(f"string_agg({name}, ''::bytea) AS {name}" for name in sketches),
     ]
     beyond = ""
@@ -181,7 +190,7 @@ def statement_of(query: AnalyticsQuery) -> tuple[bytes, dict[str, Any]]:
     return (
         f"""
         SELECT {", ".join(outer)} FROM (
-            SELECT {", ".join(inner)} FROM {table} WHERE {" AND ".join(where)} GROUP BY {grouped}
+            SELECT {", ".join(inner)} FROM {source} GROUP BY {grouped}
         ) AS part {beyond}
         GROUP BY {", ".join(keys)} ORDER BY {", ".join(keys)} LIMIT %(limit)s
         """.encode(),  # noqa: S608 - constants only
@@ -189,29 +198,73 @@ def statement_of(query: AnalyticsQuery) -> tuple[bytes, dict[str, Any]]:
     )
 
 
-def _window(query: AnalyticsQuery) -> dict[str, Any]:
-    return {
-        "granularity": query.granularity.value,
-        "tenant_id": query.tenant_id,
-        "since": query.edges[0],
-        "until": query.edges[-1],
-        "edges": list(query.edges[:-1]),
-    }
-
-
-def _aggregate(row: DictRow, query: AnalyticsQuery) -> Aggregate:
-    fields: dict[str, Any] = {
-        name: int(row[name]) if name in _INTEGERS or name == "generated_tokens" else row[name]
-        for name in (*_SUMS[query.subject], *(_SKETCHES[query.subject] if query.sketches else ()))
-        if name not in TOKENS
-    }
-    return Aggregate(
-        start=query.edges[row["place"] - 1],
-        group=tuple(row[f"group_{number}"] for number in range(len(query.group_by))),
-        error_codes=row["error_codes"],
-        usage=_usage(row),
-        **fields,
+def spend_statement_of(query: SpendQuery) -> tuple[bytes, dict[str, Any]]:
+    """The statement of a question about spend, likewise."""
+    source, window = _source(SLICES, _SPENT, query.edges)
+    kept = [_COLUMNS[dimension] if dimension in query.group_by else "''" for dimension in SPENT_BY]
+    return (
+        f"""
+        SELECT width_bucket(bucket, %(edges)s::timestamptz[]) AS place,
+               {kept[0]} AS service_name, {kept[1]} AS model_id, reused, prompt_above_tokens,
+               sum(requests) AS requests, sum(cost_usd) AS cost_usd,
+               {", ".join(f"sum({name}) AS {name}" for name in TOKENS)}
+        FROM {source}
+        GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+        """.encode(),  # noqa: S608 - constants only
+        window
+        | {
+            "tenant_id": query.tenant_id,
+            "services": None if query.services is None else list(query.services),
+            "without_services": list(query.without_services),
+            "without_models": list(query.without_models),
+        },
     )
+
+
+def _source(
+    table: str, where: Sequence[str], edges: Sequence[datetime], *, of_minutes: bool = False
+) -> tuple[str, dict[str, Any]]:
+    """The rows of buckets, each from the coarsest rollups that have it, and the values that their conditions need."""
+    parts = [(Granularity.MINUTE, edges[0], edges[-1])] if of_minutes else parts_of(edges)
+    values: dict[str, Any] = {"edges": list(edges[:-1])}
+    selected = []
+    for number, (granularity, since, until) in enumerate(parts):
+        values |= {f"since_{number}": since, f"until_{number}": until}
+        within = f"granularity = '{granularity.value}' AND bucket >= %(since_{number})s AND bucket < %(until_{number})s"
+        selected.append(f"SELECT * FROM {table} WHERE {' AND '.join((within, *where))}")  # noqa: S608 - constants
+    return f"({' UNION ALL '.join(selected)}) AS rolled", values
+
+
+def _sums(query: AnalyticsQuery) -> dict[str, str]:
+    """What is added up, and how."""
+    return {
+        name: expression
+        for name, expression in _SUMS[query.subject].items()
+        if query.wants("usage" if name in TOKENS else name)
+    }
+
+
+def _sketches(query: AnalyticsQuery) -> list[str]:
+    return [name for name in _SKETCHES[query.subject] if query.wants(name)]
+
+
+def _reader(query: AnalyticsQuery) -> Callable[[DictRow], Aggregate]:
+    """Makes aggregates of the rows of a query."""
+    names = [name for name in (*_sums(query), *_sketches(query)) if name not in TOKENS]
+    groups = [f"group_{number}" for number in range(len(query.group_by))]
+    has_usage, has_codes = query.wants("usage"), query.wants("error_codes")
+
+    def read(row: DictRow) -> Aggregate:
+        fields: dict[str, Any] = {name: int(row[name]) if name in _INTEGERS else row[name] for name in names}
+        return Aggregate(
+            start=query.edges[row["place"] - 1],
+            group=tuple(row[group] for group in groups),
+            error_codes=row["error_codes"] if has_codes else {},
+            usage=_usage(row) if has_usage else Usage(),
+            **fields,
+        )
+
+    return read
 
 
 def _usage(row: DictRow) -> Usage:

@@ -15,6 +15,8 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from shared.domain.errors import DependencyUnavailable, InternalError
+from shared.ports import Telemetry
+from shared.stores.call_times import CallTimes, Outcome
 
 _ENTRA_SCOPE = "https://ossrdbms-aad.database.windows.net/.default"
 """Azure Database for PostgreSQL, "Use Microsoft Entra ID for authentication"."""
@@ -22,6 +24,7 @@ _RECONNECT_S = 3.0
 """How long the pool itself tries again for a lost connection, before the next caller makes it try afresh: the pool's
 own pauses double, so with its default of five minutes a server that is back would stay unused for minutes."""
 _CANCEL_S = 0.5
+_OK: Outcome = "ok"
 
 PasswordSource = Callable[[], Awaitable[str]]
 Connection = AsyncConnection[TupleRow]
@@ -53,6 +56,7 @@ class PostgresPool:
         application_name: how the server lists these connections.
         max_size: most connections of this process.
         statement_timeout_s: after which the server itself gives up on a statement.
+        telemetry: hears how long connections are used and how that ends; None: nobody does.
 
     Raises:
         ValueError: the connection string cannot be read; the message does not quote it.
@@ -66,7 +70,9 @@ class PostgresPool:
         application_name: str = "llm-router",
         max_size: int = 8,
         statement_timeout_s: float = 15.0,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self._times = CallTimes(telemetry, "postgres")
         try:
             given = conninfo_to_dict(dsn)
         except psycopg.ProgrammingError:
@@ -111,6 +117,7 @@ class PostgresPool:
         """
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + timeout_s
+        began_s, outcome = self._times.start(), _OK
         try:
             await self._pool.open()
             async with self._pool.connection(timeout=timeout_s) as connection:
@@ -120,13 +127,20 @@ class PostgresPool:
                 finally:
                     alarm.cancel()
         except (psycopg.DataError, psycopg.IntegrityError) as error:
+            outcome = "refused"
             refusal = InternalError("the database refused a value")
             refusal.add_note(_reason(error))
             raise refusal from None
         except (psycopg.Error, PoolTimeout, PoolClosed, TooManyRequests) as error:
+            outcome = "away"
             absence = DependencyUnavailable("the database does not answer")
             absence.add_note(_reason(error))
             raise absence from None
+        except asyncio.CancelledError:
+            outcome = "cut_short"
+            raise
+        finally:
+            self._times.ended(began_s, outcome)
 
     async def aclose(self) -> None:
         """Close all connections; a use after that fails as unavailable."""

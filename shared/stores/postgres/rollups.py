@@ -11,7 +11,7 @@ from shared.analytics.sketches import compact_all
 from shared.domain.analytics import LATE, MINUTES_KEPT, MOST_TAG_VALUES, Granularity
 from shared.domain.feedback import WAITING
 from shared.stores.postgres.pool import Connection, PostgresPool
-from shared.stores.postgres.rollup_slices import COLUMNS, SLICES, STATEMENT
+from shared.stores.postgres.rollup_slices import COLUMNS, FOLD, PLAIN, SLICES, STATEMENT
 from shared.stores.postgres.rollup_tables import ANALYTICS, TABLES, RollupTable
 
 _LOCK = 7_003_715_215_926_321_002
@@ -100,14 +100,14 @@ class PostgresRollups:
                 "most": MOST_TAG_VALUES,
             }
             await connection.execute(_NO_NESTED_LOOPS)
-            for table in TABLES:
+            for name, fold in (*((table.name, table.fold) for table in TABLES), (SLICES, FOLD)):
                 await connection.execute(
                     sql.SQL("DELETE FROM {} WHERE granularity = 'minute' AND bucket = ANY(%s)").format(
-                        sql.Identifier(table.name)
+                        sql.Identifier(name)
                     ),
                     (minutes,),
                 )
-                await connection.execute(table.fold, values)
+                await connection.execute(fold, values)
             await connection.execute(_NOTE, (Granularity.HOUR.value, hour, noted_at))
             return True
 
@@ -142,8 +142,8 @@ class PostgresRollups:
         before = (now - MINUTES_KEPT - _HOUR).replace(minute=0, second=0, microsecond=0)
         async with self._alone() as connection:
             if connection is not None:
-                for table in TABLES:
-                    await connection.execute(sql.SQL(_PURGE).format(sql.Identifier(table.name)), {"before": before})
+                for name in (*(table.name for table in TABLES), SLICES):
+                    await connection.execute(sql.SQL(_PURGE).format(sql.Identifier(name)), {"before": before})
 
     async def join_feedback(self, now: datetime) -> None:
         """Count feedback whose record has arrived by now, and forget what waited in vain.
@@ -200,8 +200,10 @@ async def _merge(connection: Connection, table: RollupTable, granularity: Granul
 
 async def _slice(connection: Connection, granularity: Granularity, bucket: datetime) -> None:
     """Compute the slices of a bucket whose rollups were just written."""
-    rows = await (await connection.execute(STATEMENT, {"granularity": granularity.value, "bucket": bucket})).fetchall()
+    values = {"granularity": granularity.value, "bucket": bucket}
+    rows = await (await connection.execute(STATEMENT, values)).fetchall()
     await _replace(connection, SLICES, COLUMNS, granularity, bucket, rows, len(ANALYTICS.sketches))
+    await connection.execute(PLAIN, values)
 
 
 async def _replace(
