@@ -243,11 +243,12 @@ class Business:
         query = AnalyticsQuery(
             asked.tenant_id, spans[0], (Dimension.MODEL, Dimension.CATEGORY), only=frozenset({"succeeded"})
         )
-        answers, found, *before = await asyncio.gather(
+        # Where each service has a baseline of its own, there is no quality to hold the answers' against.
+        answers, (found, *before) = await asyncio.gather(
             summed(self._store, query) if baseline == BEST else _nothing(),
-            *(self._analytics.savings(asked.tenant_id, *span, baseline=baseline) for span in spans),
+            asyncio.gather(*(self._analytics.savings(asked.tenant_id, *span, baseline=baseline) for span in spans)),
         )
-        kept = None if answers is None else retention(answers, registry, registry.models[found.models[""]])
+        kept = retention(answers, registry, registry.models[found.models[""]]) if baseline == BEST else None
         return SavingsView(found, before[0] if before else None, kept, savings_state(found.total, kept))
 
     async def _former(self, asked: Question, previous: Span | None) -> SavingsView | None:
@@ -272,8 +273,9 @@ class Business:
         return {row.group[0]: float(row.cost_usd) for row in await summed(self._store, query)}
 
 
-async def _nothing() -> None:
+async def _nothing() -> Sequence[Aggregate]:
     """Where there is nothing to ask."""
+    return ()
 
 
 def _months(

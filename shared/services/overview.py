@@ -24,6 +24,8 @@ from shared.services.slos import SloReport, Slos
 MOST_MINUTES = 120
 _HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
 _TOP = 5
+_FIRST = (Dimension.MODEL, Dimension.SERVICE)
+"""Of which the first few are shown."""
 _RANKED = frozenset({"count", "succeeded", "abandoned", "error_codes", "cost_usd"})
 _WATCHED = _RANKED | {"hits", "usage", "latency"}
 _SCORES = {"ratings", "rating_sum", "rating_squares", "judged", "judged_sum", "judged_squares"}
@@ -151,14 +153,13 @@ class Overview:
         compared = compared_spans(since, until, previous_since, as_of)
         sums = AnalyticsQuery(tenant_id, (since, until), only=_RANKED)
         # Independent of one another: as many at once as the store has connections for.
-        cards, models, services, slos, budgets, deployments, *open_matters = await asyncio.gather(
+        cards, (models, services), slos, budgets, deployments, open_matters = await asyncio.gather(
             self._cards(tenant_id, edges, compared, as_of),
-            summed(self._store, replace(sums, group_by=(Dimension.MODEL,))),
-            summed(self._store, replace(sums, group_by=(Dimension.SERVICE,))),
+            asyncio.gather(*(summed(self._store, replace(sums, group_by=(one,))) for one in _FIRST)),
             self._slos.report(tenant_id),
             self._outlook.standings(tenant_id, as_of),
             self._deployments(tenant_id, as_of),
-            *(count(tenant_id) for count in self._matters.values()),
+            asyncio.gather(*(count(tenant_id) for count in self._matters.values())),
         )
         return Dashboard(
             edges=edges,
@@ -216,10 +217,10 @@ class Overview:
         query = AnalyticsQuery(tenant_id, edges, only=_CARDS, limit=MOST_GROUPS)
         # The sum of the series where all of its hours are complete.
         spans = [] if compared is None else [span for span in compared if span != (since, until)]
-        series, savings, *wholes = await asyncio.gather(
+        series, savings, wholes = await asyncio.gather(
             self._store.rows(query),
             self._savings_card(tenant_id, since, until, compared),
-            *(self._whole(replace(query, edges=span)) for span in spans),
+            asyncio.gather(*(self._whole(replace(query, edges=span)) for span in spans)),
         )
         whole, pair = add_up(series, start=since), None
         if compared is not None:
@@ -245,9 +246,7 @@ class Overview:
                 # A registry without one model that can be called has no best one.
                 return None
 
-        whole, *others = await asyncio.gather(
-            share(since, until), *([] if compared is None else [share(*compared[1])])
-        )
+        whole, *others = await asyncio.gather(share(since, until), *([] if compared is None else [share(*compared[1])]))
         before = others[0] if others else None
         value = None if whole is None else whole.total.share
         previous = None if before is None else before.total.share

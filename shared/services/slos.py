@@ -133,7 +133,9 @@ class Slos:
             for edges in (windows.fine, *windows.coarse)
         ]
         # Independent of one another: as many at once as the store has connections for.
-        peak, fine, *coarse = await asyncio.gather(self._peak(tenant_id, as_of), *map(self._store.rows, queries))
+        peak, (fine, *coarse) = await asyncio.gather(
+            self._peak(tenant_id, as_of), asyncio.gather(*map(self._store.rows, queries))
+        )
         for row in fine:
             groups[row.group].fine.append(row)
         for row in chain.from_iterable(coarse):

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from shared.analytics.sketches import compact
-from shared.domain.analytics import AnalyticsQuery, Dimension, Granularity, Subject
+from shared.domain.analytics import AnalyticsQuery, Dimension, Granularity, SpendQuery, Subject
 from shared.domain.privacy import DataSubject, SubjectKind
 from shared.domain.retention import RetentionClass
 from shared.stores.memory import ManualClock

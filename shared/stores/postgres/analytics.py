@@ -154,9 +154,7 @@ def statement_of(query: AnalyticsQuery) -> tuple[bytes, dict[str, Any]]:
         where.append("tag_key = %(tag_key)s")
         values["tag_key"] = query.tag_key
         columns = {_COLUMNS[dimension] for dimension in (*query.group_by, *query.filters)}
-        values["kept"] = slice_for(
-            columns, by_tag=bool(query.tag_key), of_minutes=of_minutes, sketches=bool(sketches)
-        )
+        values["kept"] = slice_for(columns, by_tag=bool(query.tag_key), of_minutes=of_minutes, sketches=bool(sketches))
         if values["kept"] is not None:
             table = SLICES
             where.append("kept = %(kept)s")

@@ -35,9 +35,7 @@ COLUMNS = ("granularity", "bucket", "kept", *ANALYTICS.keys, *ANALYTICS.sums, *A
 """In the order of `STATEMENT`, but that `kept` comes before the bucket in `FOLD`."""
 
 
-def slice_for(
-    columns: Collection[str], *, by_tag: bool, of_minutes: bool = False, sketches: bool = True
-) -> str | None:
+def slice_for(columns: Collection[str], *, by_tag: bool, of_minutes: bool = False, sketches: bool = True) -> str | None:
     """The name of the smallest slice that keeps these columns; None: only the rollups themselves do.
 
     Args:
