@@ -24,23 +24,23 @@ class Wording(NamedTuple):
     sorry: str
     unable: str
     acts: str
-    between: str = r"\W+(?:\w+\W+){0,4}?"
+    between: str = r"\W{1,8}+(?:\w{1,40}+\W{1,8}+){0,4}?"
 
 
 _ENGLISH = Wording(
     sorry=r"(?:i['’]?m |i am |we['’]re |we are )?(?:really |very |so |truly )?(?:sorry|afraid)\b|i apologi[sz]e\b"
     r"|as an ai\b|unfortunately\b|regrettably\b",
     unable=r"\b(?:i|we) (?:can(?:['’]t|not| not)|won['’]t|will not|do(?:n['’]t| not) (?:have|feel)"
-    r"|(?:have to|must|need to) (?:\w+ )?decline)|\b(?:un|not )able to|\bnot (?:permitted|allowed|comfortable)",
+    r"|(?:have to|must|need to) (?:\w{1,40}+ )?decline)|\b(?:un|not )able to|\bnot (?:permitted|allowed|comfortable)",
     acts=r"(?:help|assist|answer|provide|comply|fulfil+|do|discuss|share|create|write|generate|support|offer|engage"
     r"|continue|participate|process|respond|produce|facilitate|open|browse|access)\b",
-    between=r"\W+(?:be able to )?(?:\w+ (?:to|with) )?",
+    between=r"\W{1,8}+(?:be able to )?(?:\w{1,40}+ (?:to|with) )?",
 )
 _WORDINGS = (
     Wording(  # German
         sorry=r"(?:es )?tut mir (?:sehr |wirklich )?leid\b|leider\b|entschuldigung\b|ich bedau(?:e?re)\b",
-        unable=r"\b(?:kann|darf|werde|möchte) ich\b[^.\n]{0,60}?\b(?:nicht|kein\w*)|\bich (?:kann|darf|werde|möchte)\b"
-        r"[^.\n]{0,60}?\b(?:nicht|kein\w*)|nicht möglich",
+        unable=r"\b(?:kann|darf|werde|möchte) ich\b[^.\n]{0,60}?\b(?:nicht|kein\w*+)|\bich (?:kann|darf|werde|möchte)\b"
+        r"[^.\n]{0,60}?\b(?:nicht|kein\w*+)|nicht möglich",
         acts=r"(?:helfen|weiterhelfen|beantworten|unterstützen|erfüllen|erstellen|teilen|nachkommen|schreiben|geben"
         r"|behilflich|liefern)\b",
     ),
@@ -50,22 +50,22 @@ _WORDINGS = (
         unable=r"\b(?:ne|n['’]) ?(?:peux|puis|pouvons|suis|me sens|ai)\b(?: malheureusement)? ?pas"
         r"|\bne (?:peux|puis)\b",
         acts=r"(?:aider|répondre|fournir|créer|générer|partager|donner|traiter|assister|écrire|accéder)\b",
-        between=r"\W+(?:[\w’']+\W+){0,5}?(?:[tlvd]['’])?",
+        between=r"\W{1,8}+(?:[\w’']{1,40}+\W{1,8}+){0,5}?(?:[tlvd]['’])?",
     ),
     Wording(  # Spanish
-        sorry=r"lo (?:siento|lamento)\b|lamento\b|disculp\w+|perdón\b|lamentablemente\b|me temo\b",
-        unable=r"\bno (?:puedo|podemos|podré|me es posible|estoy (?:autorizad|en condiciones|capacitad)\w*)",
-        acts=r"(?:ayudar|responder|proporcionar|generar|crear|compartir|cumplir|ofrecer|asistir|escribir|dar|brindar)\w*",
+        sorry=r"lo (?:siento|lamento)\b|lamento\b|disculp\w++|perdón\b|lamentablemente\b|me temo\b",
+        unable=r"\bno (?:puedo|podemos|podré|me es posible|estoy (?:autorizad|en condiciones|capacitad)\w*+)",
+        acts=r"(?:ayudar|responder|proporcionar|generar|crear|compartir|cumplir|ofrecer|asistir|escribir|dar|brindar)\w*+",
     ),
     Wording(  # Italian
         sorry=r"mi (?:dispiace|spiace|scuso)\b|sono spiacente\b|purtroppo\b|spiacente\b",
         unable=r"\bnon (?:posso|sono in grado|mi è possibile|sono autorizzat\w)",
-        acts=r"(?:aiutar|risponder|fornir|generar|crear|condivider|soddisfar|scriver|assister|dar)\w*",
+        acts=r"(?:aiutar|risponder|fornir|generar|crear|condivider|soddisfar|scriver|assister|dar)\w*+",
     ),
     Wording(  # Portuguese
-        sorry=r"(?:me )?desculp\w+|lament\w+|sinto muito\b|peço desculpas?\b|infelizmente\b",
+        sorry=r"(?:me )?desculp\w++|lament\w++|sinto muito\b|peço desculpas?\b|infelizmente\b",
         unable=r"\bnão (?:posso|consigo|podemos|é possível|sou capaz|estou autorizad\w)",
-        acts=r"(?:ajud|respond|fornec|ger|cri|compartilh|partilh|atend|escrev|oferec|auxili)[aei]r\w*",
+        acts=r"(?:ajud|respond|fornec|ger|cri|compartilh|partilh|atend|escrev|oferec|auxili)[aei]r\w*+",
     ),
     Wording(  # Dutch
         sorry=r"(?:het )?spijt me\b|sorry\b|helaas\b|mijn excuses\b",
@@ -80,13 +80,13 @@ _WORDINGS = (
     ),
     Wording(  # Turkish
         sorry=r"üzgünüm\b|maalesef\b|özür dilerim\b",
-        unable=r"\w+(?:amam|emem|amıyorum|emiyorum|amayacağım|emeyeceğim)\b",
+        unable=r"\w{1,24}(?:amam|emem|amıyorum|emiyorum|amayacağım|emeyeceğim)\b",
         acts=r"(?!)",
     ),
     Wording(  # Russian
         sorry=r"к сожалению\b|извини(?:те)?\b|прости(?:те)?\b|мне (?:очень )?жаль\b|прошу прощения\b",
         unable=r"\bне (?:могу|можем|смогу|в состоянии|буду)\b",
-        acts=r"(?:помочь|помогать|ответить|предостав\w+|рассказать|выполнить|создать|написать|обсуждать|дать)\b",
+        acts=r"(?:помочь|помогать|ответить|предостав\w++|рассказать|выполнить|создать|написать|обсуждать|дать)\b",
     ),
     Wording(  # Japanese
         sorry=r"(?:大変)?申し訳(?:ありません|ございません)?|すみません|恐れ入りますが|残念ながら",
@@ -100,19 +100,19 @@ _WORDINGS = (
         between=r"(?:为您|给您|为你|给你|就此)?",
     ),
     Wording(  # Korean
-        sorry=r"(?:정말 |대단히 )?(?:죄송|미안|유감)\w*",
+        sorry=r"(?:정말 |대단히 )?(?:죄송|미안|유감)\w*+",
         unable=r"수 없|못 ?합니다|못해요|어렵습니다|불가능",
         acts=r"(?!)",
     ),
     Wording(  # Arabic
-        sorry=r"عذر[اً]+|آسف\w*|أنا آسف\w*|أعتذر\w*|للأسف|يؤسفني",
+        sorry=r"عذر[اً]{1,3}+|آسف\w*+|أنا آسف\w*+|أعتذر\w*+|للأسف|يؤسفني",
         unable=r"(?:لا|لن) (?:أستطيع|يمكنني|يمكن|أقدر)",
-        acts=r"(?:مساعد|تقديم|الإجابة|إنشاء|كتابة|المساعدة)\w*",
+        acts=r"(?:مساعد|تقديم|الإجابة|إنشاء|كتابة|المساعدة)\w*+",
     ),
 )
 
 
-_BEFORE = r"(?:[\w’']+ ){0,3}?"
+_BEFORE = r"(?:[\w’']{1,40}+ ){0,3}?"
 """What may stand before `unable`: a subject, or what is asked for."""
 
 

@@ -4,6 +4,7 @@ Expected quality is the registry's prior of a model in a category: an estimate f
 that was seen here.
 """
 
+import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -174,7 +175,12 @@ def unit_costs(row: Aggregate) -> UnitCosts:
 
 
 def opportunities(
-    rows: Iterable[Aggregate], registry: Registry, rules: Callable[[str], ServicePolicy], *, at: datetime
+    rows: Iterable[Aggregate],
+    registry: Registry,
+    rules: Callable[[str], ServicePolicy],
+    *,
+    at: datetime,
+    most: int | None = None,
 ) -> list[Opportunity]:
     """Where a cheaper model is expected to do nearly as well, the largest saving first.
 
@@ -186,12 +192,22 @@ def opportunities(
         registry: models, prices and what is expected of them.
         rules: of a service.
         at: whose prices count.
+        most: so many at most, one at least; None: all.
     """
     market = _Market(registry, rules, at.date())
-    made = [_opportunity(row, market) for row in rows if row.cost_usd > 0 and row.succeeded]
-    return sorted(
-        (one for one in made if one is not None), key=lambda one: (-one.saving_usd, one.service, one.model_id)
-    )
+    found: list[Opportunity] = []
+    largest: list[float] = []
+    for row in sorted(rows, key=lambda row: -row.cost_usd):
+        # Nobody saves more than was spent: what is left cannot be among the largest any more.
+        if most is not None and len(largest) >= most and float(row.cost_usd) < largest[0]:
+            break
+        one = _opportunity(row, market) if row.cost_usd > 0 and row.succeeded else None
+        if one is not None:
+            found.append(one)
+            heapq.heappush(largest, one.saving_usd)
+            if most is not None and len(largest) > most:
+                heapq.heappop(largest)
+    return sorted(found, key=lambda one: (-one.saving_usd, one.service, one.model_id, one.category))[:most]
 
 
 class _Market:

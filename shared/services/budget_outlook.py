@@ -81,14 +81,14 @@ class BudgetOutlook:
         self._tag_keys = frozenset(tag_keys)
 
     async def standings(
-        self, tenant_id: str, as_of: datetime, *, by_service: Daily | None = None
+        self, tenant_id: str, as_of: datetime, *, histories: Mapping[str, Daily] | None = None
     ) -> Sequence[BudgetStanding]:
         """Every account that was charged in the period that runs, by budget and value.
 
         Args:
             tenant_id: whose.
             as_of: a whole minute, UTC, up to which rollups are complete.
-            by_service: what `daily` says by service, where it is at hand.
+            histories: what `histories` says, where it is at hand.
 
         Raises:
             DependencyUnavailable: the rollups or the ledger are away.
@@ -96,13 +96,13 @@ class BudgetOutlook:
         budgets = {f"{budget.name}/{budget.period.label(as_of)}/": budget for budget in self._policy().budgets}
         if not budgets:
             return ()
-        settled, balances, histories = await asyncio.gather(
+        settled, balances, known = await asyncio.gather(
             self._ledger.settled(tenant_id, tuple(budgets)),
             self._balances(tenant_id),
-            self._histories(tenant_id, as_of, {budget.scope.per for budget in budgets.values()}, by_service),
+            self.histories(tenant_id, as_of) if histories is None else _at_hand(histories),
         )
         return [
-            self._standing(budgets[prefix], account, micro_usd, balances, histories, as_of)
+            self._standing(budgets[prefix], account, micro_usd, balances, known, as_of)
             for account, micro_usd in sorted(settled.items())
             for prefix in [account[: account.rindex("/") + 1]]
         ]
@@ -113,17 +113,21 @@ class BudgetOutlook:
         except DependencyUnavailable:
             return None
 
-    async def _histories(
-        self, tenant_id: str, as_of: datetime, wanted: set[Per], by_service: Daily | None
-    ) -> dict[str, Daily]:
-        """Daily cost by service under the empty text, and by service and value under a tag's key."""
-        found = {"": by_service if by_service is not None else await self.daily(tenant_id, as_of, (Dimension.SERVICE,))}
-        budgets = self._policy().budgets
-        keys = {budget.scope.tag for budget in budgets if budget.scope.per is Per.TAG}
-        keys |= {_TEAM} if Per.TEAM in wanted else set()
-        for key in sorted(self._tag_keys & {key for key in keys if key}):
-            found[key] = await self.daily(tenant_id, as_of, (Dimension.SERVICE, Dimension.TAG), tag_key=key)
-        return found
+    async def histories(self, tenant_id: str, as_of: datetime) -> Mapping[str, Daily]:
+        """What `daily` says by service under the empty text, and by service and value under each tag that has a budget.
+
+        Raises:
+            DependencyUnavailable: the rollups are away.
+        """
+        scopes = [budget.scope for budget in self._policy().budgets]
+        keys = {scope.tag for scope in scopes if scope.per is Per.TAG and scope.tag}
+        keys |= {_TEAM} if any(scope.per is Per.TEAM for scope in scopes) else set()
+        kept = sorted(self._tag_keys & keys)
+        found = await asyncio.gather(
+            self.daily(tenant_id, as_of, (Dimension.SERVICE,)),
+            *(self.daily(tenant_id, as_of, (Dimension.SERVICE, Dimension.TAG), tag_key=key) for key in kept),
+        )
+        return dict(zip(("", *kept), found, strict=True))
 
     async def daily(
         self, tenant_id: str, as_of: datetime, group_by: tuple[Dimension, ...], *, tag_key: str = ""
@@ -206,6 +210,10 @@ class BudgetOutlook:
                 return added(
                     days for (service, tag), days in tagged_days.items() if is_held(service) and key_part(tag) == value
                 )
+
+
+async def _at_hand(histories: Mapping[str, Daily]) -> Mapping[str, Daily]:
+    return histories
 
 
 def added(histories: Iterable[Mapping[date, float]]) -> Mapping[date, float]:

@@ -36,6 +36,11 @@ _DAY, _HOUR = timedelta(days=1), timedelta(hours=1)
 _MOST_SHOWN = 20
 """Opportunities and anomalies."""
 _SHOWN = (Dimension.SERVICE, Dimension.MODEL, Dimension.CATEGORY)
+_SCORES = {f"{by}{part}" for by in ("rating", "judged", "signalled") for part in ("_sum", "_squares")}
+_FIGURES = frozenset({"count", "succeeded", "error_codes", "usage", "cost_usd", "saved_usd"})
+_UNITS = _FIGURES | _SCORES | {"ratings", "judged", "signalled"}
+_SHARES = frozenset({"count", "cost_usd"})
+"""Of services now and before, of models, and of the others: what is shown of them, or made to be shown."""
 _PRICED = frozenset({"count", "succeeded", "usage", "cost_usd"})
 _RECENT = timedelta(days=2)
 """Whole days before the last one, which opportunities are looked for in besides it: rollups by three things at once are
@@ -105,7 +110,8 @@ class BusinessReport:
         as_of: a whole minute up to which figures are complete.
         compared: hours of the span and of the period before. Where the span goes on, the period before is cut after as
             many whole hours, while sums of the span hold the hour that runs besides.
-        changes: costs by ``service``, ``model``, ``category`` and the tag, dearest first.
+        changes: costs by ``service``, ``model``, ``category`` and the tag, dearest first; with them what `total`,
+            `previous` and unit costs are made of.
         savings: against the best single model; `former`: against what services used before, where that is set.
         month: spend of the calendar month (UTC), projected to its end.
         services: unit costs of each; `models` likewise.
@@ -176,7 +182,7 @@ class Business:
         as_of = freshness.complete_until(now)
         compared = compared_spans(asked.since, asked.until, asked.previous_since, as_of)
         previous = None if compared is None else compared[1]
-        query = AnalyticsQuery(asked.tenant_id, (asked.since, asked.until), sketches=False)
+        query = AnalyticsQuery(asked.tenant_id, (asked.since, asked.until), only=_SHARES)
         recent = max(asked.since, _midnight(min(asked.until, as_of)) - _RECENT), min(asked.until, hour_after(as_of))
         # Independent of one another: as many at once as the store has connections for.
         changes, savings, former, facts, (daily, budgets), spent = await asyncio.gather(
@@ -213,7 +219,7 @@ class Business:
                 :_MOST_SHOWN
             ],
             opportunities_span=recent,
-            opportunities=opportunities(facts, self._registry(), rules, at=min(asked.until, as_of))[:_MOST_SHOWN],
+            opportunities=opportunities(facts, self._registry(), rules, at=min(asked.until, as_of), most=_MOST_SHOWN),
         )
 
     async def _all_changes(
@@ -223,13 +229,20 @@ class Business:
         asked = {dimension.value: replace(query, group_by=(dimension,)) for dimension in _SHOWN}
         if tag_key:
             asked[f"tag:{tag_key}"] = replace(query, group_by=(Dimension.TAG,), tag_key=tag_key)
-        found = await asyncio.gather(*(self._changes(one, previous) for one in asked.values()))
+        by_service, by_model = Dimension.SERVICE.value, Dimension.MODEL.value
+        asked[by_service] = replace(asked[by_service], only=_UNITS)
+        asked[by_model] = replace(asked[by_model], only=_UNITS)
+        found = await asyncio.gather(
+            *(self._changes(one, previous, _FIGURES if name == by_service else _SHARES) for name, one in asked.items())
+        )
         return dict(zip(asked, found, strict=True))
 
-    async def _changes(self, query: AnalyticsQuery, previous: Span | None) -> Sequence[Change]:
-        """Groups of one dimension, dearest first."""
-        spans = [query.edges] if previous is None else [query.edges, previous]
-        rows = await asyncio.gather(*(summed(self._store, replace(query, edges=span)) for span in spans))
+    async def _changes(
+        self, query: AnalyticsQuery, previous: Span | None, of_previous: frozenset[str]
+    ) -> Sequence[Change]:
+        """Groups of one dimension, dearest first, with as much of the period before as is asked for."""
+        queries = [query] if previous is None else [query, replace(query, edges=previous, only=of_previous)]
+        rows = await asyncio.gather(*(summed(self._store, one) for one in queries))
         now, before = ({row.group: row for row in found} for found in (*rows, ())[:2])
         found = [Change(group, now.get(group), before.get(group)) for group in now.keys() | before.keys()]
 
@@ -262,8 +275,8 @@ class Business:
 
     async def _days(self, tenant_id: str, as_of: datetime) -> tuple[Daily, Sequence[BudgetStanding]]:
         """What each day cost by service, and how budgets stand, which are projected from it."""
-        daily = await self._outlook.daily(tenant_id, as_of, (Dimension.SERVICE,))
-        return daily, await self._outlook.standings(tenant_id, as_of, by_service=daily)
+        histories = await self._outlook.histories(tenant_id, as_of)
+        return histories[""], await self._outlook.standings(tenant_id, as_of, histories=histories)
 
     async def _spent(self, tenant_id: str, as_of: datetime) -> Mapping[str, float]:
         """Spend of the calendar month so far, by service."""

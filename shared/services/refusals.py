@@ -73,6 +73,8 @@ class WireForms:
 
 def _shape_of(request: ChatRequest) -> Hashable | None:
     """All of a request but its texts; None: it has more than texts, or is so long that hardly another is like it."""
+    if type(request) is not ChatRequest:  # requests for vectors and rankings say more
+        return None
     if request.tools or request.response_format != _FREE_TEXT or len(request.messages) > _MOST_TURNS:
         return None
     for message in request.messages:

@@ -48,7 +48,7 @@ async def ask(what: str, page: Callable[[], Awaitable[object]]) -> None:
 async def measure(dsn: str, now: datetime, tenant: str) -> None:
     """All pages."""
     clock = ManualClock(now)
-    pool = PostgresPool(dsn)
+    pool = PostgresPool(dsn, max_size=3)
     store, registry = PostgresAnalytics(pool), load_registry(REGISTRY_DIRECTORY)
     analytics, rules = Analytics(store, lambda: registry, {}), policy()
     outlook = BudgetOutlook(store, PostgresBudgetLedger(pool), MemoryBudgetStore(clock), lambda: rules, ("team",))
@@ -69,6 +69,7 @@ async def measure(dsn: str, now: datetime, tenant: str) -> None:
         await ask(f"dashboard, {days} days", lambda s=since, b=before: overview.dashboard(tenant, s, until, b, utc))
         asked = Question(tenant, since, until, before, tag_key="team")
         await ask(f"business view, {days} days", lambda q=asked: business.report(q))
+        await ask(f"savings, {days} days", lambda s=since: analytics.savings(tenant, s, until))
     await pool.aclose()
 
 

@@ -144,7 +144,8 @@ def statement_of(query: AnalyticsQuery) -> tuple[bytes, dict[str, Any]]:
     """The statement of a query: what is put together are constants of this module, all else are values."""
     of = query.subject
     groups = [_COLUMNS[dimension] for dimension in query.group_by]
-    failure, failed = _FAILURE[of] if query.wants("error_codes") else ("''", "0")
+    failure, failed = _FAILURE[of]
+    has_codes = query.wants("error_codes")
     sums, sketches = _sums(query), _sketches(query)
     values: dict[str, Any] = {"tenant_id": query.tenant_id, "limit": query.limit + 1}
     where = ["tenant_id = %(tenant_id)s"]
@@ -167,14 +168,14 @@ def statement_of(query: AnalyticsQuery) -> tuple[bytes, dict[str, Any]]:
     inner = [
         "width_bucket(bucket, %(edges)s::timestamptz[]) AS place",
         *(f'{column} COLLATE "C" AS {key}' for column, key in zip(groups, keys[1:], strict=True)),
-        f"{failure} AS code",
-        f"{failed} AS failed",
+        *([f"{failure} AS code", f"{failed} AS failed"] if has_codes else []),
         *(f"{expression} AS {name}" for name, expression in sums.items()),
         *(f"string_agg({name}, ''::bytea) AS {name}" for name in sketches),
     ]
+    # Errors are counted by code first, where they are wanted: two steps, of which one will do otherwise.
     outer = [
         *keys,
-        *([_BY_CODE] if query.wants("error_codes") else []),
+        _BY_CODE,
         *(f"sum({name}) AS {name}" for name in sums),
         *(f"string_agg({name}, ''::bytea) AS {name}" for name in sketches),
     ]
@@ -184,13 +185,13 @@ def statement_of(query: AnalyticsQuery) -> tuple[bytes, dict[str, Any]]:
         values |= {"after": query.edges.index(start) + 1} | {f"after_{n}": word for n, word in enumerate(group)}
         bounds = ["%(after)s", *(f"%(after_{number})s" for number in range(len(group)))]
         beyond = f"WHERE ({', '.join(keys)}) > ({', '.join(bounds)})"
-    grouped = ", ".join(str(place) for place in range(1, len(keys) + 2))
+    grouped = ", ".join(str(place) for place in range(1, len(keys) + 1 + has_codes))
     return (
         f"""
-        SELECT {", ".join(outer)} FROM (
+        SELECT {", ".join(outer) if has_codes else "*"} FROM (
             SELECT {", ".join(inner)} FROM {source} GROUP BY {grouped}
         ) AS part {beyond}
-        GROUP BY {", ".join(keys)} ORDER BY {", ".join(keys)} LIMIT %(limit)s
+        {f"GROUP BY {', '.join(keys)}" if has_codes else ""} ORDER BY {", ".join(keys)} LIMIT %(limit)s
         """.encode(),  # noqa: S608 - constants only
         values,
     )
