@@ -70,11 +70,11 @@ def start_worker(settings):
         process.stdout.close()
 
 
-async def everything(desk):
+async def everything(desk, collection="orders"):
     """All documents; one that changes between two pages may be missing."""
     documents, cursor = {}, None
     while True:
-        page = await desk.page(OWNER, collection="orders", status=None, limit=200, cursor=cursor)
+        page = await desk.page(OWNER, collection=collection, status=None, limit=200, cursor=cursor)
         documents |= {document.id: document for document in page.documents}
         cursor = page.cursor
         if cursor is None:
@@ -90,12 +90,12 @@ async def ready(desk, share):
     return await ends(desk, lambda counts: counts[DocumentStatus.READY] >= share * DOCUMENTS)
 
 
-async def ends(desk, statuses):
+async def ends(desk, statuses, collection="orders"):
     """Waits until so many documents have these statuses; returns the count of each."""
     deadline_s = time.monotonic() + DEADLINE_S
     while True:
         try:
-            documents = await everything(desk)
+            documents = await everything(desk, collection)
         except RouterError:
             documents = []  # the database is away on purpose
         counts = Counter(document.status for document in documents)
@@ -189,17 +189,17 @@ async def test_a_worker_that_is_killed_while_it_embeds_has_paid_in_vain_for_one_
     book = "\n\n".join(f"Paragraph {number} of this book. {words} {number}" for number in range(1_200))
     calls_of(simulator, "DELETE")
     doomed = start_worker()
-    await desk.submit(OWNER, [Submission("orders", "book", "book.md", "text/markdown", book.encode())])
+    await desk.submit(OWNER, [Submission("books", "book", "book.md", "text/markdown", book.encode())])
     deadline_s = time.monotonic() + DEADLINE_S
     while len(calls_of(simulator)) < 2 * BATCH:
         assert time.monotonic() < deadline_s
         await asyncio.sleep(0.02)
     doomed.kill()
     doomed.wait()
-    (document,) = await ends(desk, lambda counts: counts.total() == 1)
+    (document,) = await ends(desk, lambda counts: counts.total() == 1, "books")
     assert document.status is DocumentStatus.EMBEDDING
     start_worker()
-    (document,) = await ready(desk, 1 / DOCUMENTS)
+    (document,) = await ends(desk, lambda counts: counts[DocumentStatus.READY] == 1, "books")
 
     calls = [call for call in calls_of(simulator) if call["status"] == "ok"]
     assert document.attempts == 2

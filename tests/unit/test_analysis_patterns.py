@@ -18,6 +18,7 @@ import pytest
 
 import shared.analysis
 from shared.analysis.question_form import MAX_CHARS
+from shared.analysis.refusal_wording import REACH_CHARS
 from tests.unit.regex_steps import Counter, TooMuchWork
 
 _MOST_STEPS = 100_000
@@ -55,8 +56,11 @@ def _inside(value: object) -> Iterator[re.Pattern[Any]]:
 
 
 PATTERNS = _patterns()
-SHORT = {name: PATTERNS.pop(name) for name in sorted(PATTERNS) if name.startswith("question_form.")}
-"""Patterns that are never asked about more than `question_form.MAX_CHARS`: there a square is bounded too."""
+SHORT = {
+    name: PATTERNS.pop(name) for name in sorted(PATTERNS) if name.startswith(("question_form.", "refusal_wording."))
+}
+"""Patterns that are never asked about more than `question_form.MAX_CHARS`: there a square is bounded too. Those of
+refusals look at `refusal_wording.REACH_CHARS`, from the text's beginning only."""
 _REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT, codes.POSSESSIVE_REPEAT)
 
 
@@ -158,6 +162,10 @@ def _units(name: str, pattern: re.Pattern[Any]) -> list[str]:
     alphabet = sorted(_alphabet(_parsed(pattern)) | {"a", "1", " "})
     units = ["".join(rng.choices(alphabet, k=rng.randrange(1, 10))) for _ in range(4)]
     return [*units, *rng.sample(alphabet, min(3, len(alphabet))), "".join(alphabet[:40])]
+
+
+def test_refusals_are_looked_for_in_short_texts_only():
+    assert REACH_CHARS <= MAX_CHARS
 
 
 @pytest.mark.parametrize("name", SHORT)
