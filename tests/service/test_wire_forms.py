@@ -10,6 +10,7 @@ from shared.config import REGISTRY_DIRECTORY, Settings
 from shared.container.ground import lay_ground
 from shared.container.models import build_providers
 from shared.domain.chat import ChatRequest, Message, ReasoningEffort, Role, Sampling, TextPart, Tool
+from shared.domain.embeddings import EmbeddingRequest
 from shared.domain.errors import UnsupportedFeature
 from shared.services.refusals import WireForms
 from shared.stores.registry_files import load_registry
@@ -120,3 +121,13 @@ def test_it_forgets_rather_than_grow_without_bound():
     for seed in range(2_000):
         forms.limits_of(ask("one", sampling=Sampling(seed=seed)))(profile, deployment)
     assert len(forms._known) <= 512
+
+
+def test_requests_that_say_more_than_a_conversation_are_asked_about_each_time():
+    deployment = REGISTRY.deployments[0]
+    profile, counting = REGISTRY.models[deployment.model_id], Counting()
+    forms = WireForms({deployment.provider: counting})
+    for dimensions in (None, 64):
+        vectors = EmbeddingRequest(ask("one").messages, dimensions=dimensions)
+        forms.limits_of(vectors)(profile, deployment)
+    assert counting.asked == 2
