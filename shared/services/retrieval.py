@@ -282,7 +282,12 @@ class RetrievalService:
             DependencyUnavailable: the store is away; what was measured is kept.
             RouterError: the questions' vectors cannot be had.
         """
-        due = await self._index.uncalibrated(await self._searched_model(), limit=_MOST_CALIBRATED)
+        try:
+            model = await self._searched_model()
+        except ModelNotFound:
+            # A registry without embedding models: there is nothing to search, and nothing to measure.
+            return 0
+        due = await self._index.uncalibrated(model, limit=_MOST_CALIBRATED)
         for tenant_id, collection in due:
             await self.calibrate(tenant_id, collection)
         return len(due)

@@ -6,7 +6,7 @@ import pytest
 
 from shared.domain.documents import Calibration, SearchScope
 from shared.domain.embeddings import Embedding
-from shared.domain.errors import InvalidRequest, ProviderUnavailable
+from shared.domain.errors import InvalidRequest, ModelNotFound, ProviderUnavailable
 from shared.domain.policy import RoutingConstraints
 from shared.domain.replies import Embedded, Finished, FinishReason, Usage, UsageUpdate
 from shared.domain.security import SecurityLevel
@@ -206,6 +206,14 @@ async def test_collections_are_measured_when_they_are_due_and_the_questions_embe
     assert sum(len(call.request.texts) for call in world.provider.calls) == len(QUESTIONS)
     assert await world.retrieval.calibrate_due() == 0
     assert await world.retrieval.calibrate(PRINCIPAL.tenant_id, "no such") is None
+
+
+async def test_without_an_embedding_model_there_is_nothing_to_measure(world, monkeypatch):
+    def missing():
+        raise ModelNotFound("none", param="model")
+
+    monkeypatch.setattr(world.retrieval, "_usual_model", missing)
+    assert await world.retrieval.calibrate_due() == 0
 
 
 async def test_a_collection_that_not_everybody_may_read_keeps_the_usual_threshold(world):
