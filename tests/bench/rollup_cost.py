@@ -21,7 +21,7 @@ from infra.local.application import migrate
 from infra.local.environment import Ports
 from infra.local.services import Postgres
 from shared.analytics.sketches import quantiles
-from shared.domain.analytics import AnalyticsQuery, Dimension, Granularity, Subject
+from shared.domain.analytics import AnalyticsQuery, Dimension, Granularity, SpendQuery, Subject
 from shared.stores.postgres.analytics import PostgresAnalytics
 from shared.stores.postgres.pool import PostgresPool
 from shared.stores.postgres.records import PostgresRecordStore
@@ -128,7 +128,7 @@ async def measure(dsn: str, rows: int, days: int) -> None:
         await ask(analytics, f"{days} days by hour and model, first page",
                   AnalyticsQuery(TENANT, by_hour, (Dimension.MODEL,), limit=100))  # fmt: skip
     began_s = time.perf_counter()
-    spent = await analytics.spend(TENANT, by_day)
+    spent = await analytics.spend(SpendQuery(TENANT, by_day))
     print(f"{'what savings are computed from':<58}{1000 * (time.perf_counter() - began_s):>9.1f} ms, {len(spent)} rows")
     await PostgresRecordStore(pool).insert([record(start_time=DAY + timedelta(hours=7), end_time=DAY)])
     print("one late record:")
