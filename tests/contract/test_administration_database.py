@@ -60,7 +60,8 @@ async def pool(postgres_dsn: str) -> AsyncIterator[PostgresPool]:
 async def world(pool: PostgresPool) -> RollupWorld:
     """Six weeks of requests up to now, which is where the database's own clock lets windows end."""
     now = SystemClock().now()
-    if now.minute < 2:  # noqa: PLR2004 - an hour of which no minute is complete is in no series yet
+    if now.minute < 2:
+        # An hour of which no minute is complete is in no series yet.
         now -= timedelta(minutes=2)
     world = RollupWorld(pool, now)
     await world.clear()
