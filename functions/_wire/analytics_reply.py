@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from functions._wire.analytics import Asked, SavingsAsked, page_cursor
 from functions._wire.quality import interval_body, quality_body
+from shared.analytics.cards import Span
 from shared.analytics.savings import Savings
 from shared.analytics.sketches import RELATIVE_ERROR, quantiles
 from shared.domain.analytics import Aggregate, AnalyticsQuery, Dimension, Freshness
@@ -80,6 +81,14 @@ def period_body(since: datetime, until: datetime, zone: ZoneInfo) -> dict[str, A
         "to": until.astimezone(zone).isoformat(),
         "timezone": zone.key,
     }
+
+
+def compared_body(compared: tuple[Span, Span] | None, zone: ZoneInfo) -> dict[str, Any] | None:
+    """The span that changes are about, and the one before that it is held against; None: there is none."""
+    if compared is None:
+        return None
+    current, previous = compared
+    return {"current": period_body(*current, zone), "previous": period_body(*previous, zone)}
 
 
 def _freshness(freshness: Freshness) -> dict[str, Any]:

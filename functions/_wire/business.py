@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from functions._wire.analytics import SPAN, span_asked
-from functions._wire.analytics_reply import period_body, savings_figures, share_of
+from functions._wire.analytics_reply import compared_body, period_body, savings_figures, share_of
 from functions._wire.budgets import budget_body, projection_body
 from functions._wire.quality import interval_body, quality_body
 from functions._wire.query import only
@@ -77,12 +77,7 @@ def business_body(report: BusinessReport, asked: BusinessAsked) -> dict[str, Any
         **period_body(question.since, question.until, zone),
         "as_of": report.as_of.isoformat(),
         "stale": report.is_stale,
-        "compared": None
-        if report.compared is None
-        else {
-            "current": period_body(*report.compared[0], zone),
-            "previous": period_body(*report.compared[1], zone),
-        },
+        "compared": compared_body(report.compared, zone),
         "total": _figures(report.total),
         "previous_total": None if report.compared is None else _figures(report.previous),
         "costs": {name: [_change(change, report.total) for change in found] for name, found in report.changes.items()},

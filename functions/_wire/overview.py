@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from functions._wire.analytics import SPAN, span_asked
-from functions._wire.analytics_reply import distribution, period_body, share_of
+from functions._wire.analytics_reply import compared_body, distribution, period_body, share_of
 from functions._wire.budgets import budget_body
 from functions._wire.quality import interval_body
 from functions._wire.query import number_of, only
@@ -60,12 +60,7 @@ def dashboard_body(page: Dashboard, asked: DashboardAsked) -> dict[str, Any]:
         **period_body(asked.since, asked.until, zone),
         "as_of": page.as_of.isoformat(),
         "stale": page.is_stale,
-        "compared": None
-        if page.compared is None
-        else {
-            "current": period_body(*page.compared[0], zone),
-            "previous": period_body(*page.compared[1], zone),
-        },
+        "compared": compared_body(page.compared, zone),
         "cards": [_card_body(card, zone) for card in page.cards],
         "slos": [slo_body(status) for status in page.slos.total],
         "budgets": [budget_body(standing) for standing in page.budgets],

@@ -9,7 +9,6 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import os
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from azure.core.exceptions import AzureError, ResourceNotFoundError
 from shared.domain.errors import DependencyUnavailable
 from shared.domain.kept_content import ContentKey
 from shared.ports import Clock
+from shared.security.private_files import read_or_make
 
 if TYPE_CHECKING:
     from azure.keyvault.secrets.aio import SecretClient  # 0.1 s of CPU at start, where no vault is used
@@ -131,18 +131,7 @@ class FileContentKeys:
         return key if key.id == key_id else None
 
     def _read_or_make(self) -> ContentKey:
-        if not self._path.exists():
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            draft = self._path.with_suffix(f".{secrets.token_hex(8)}")
-            draft.touch(mode=0o600, exist_ok=False)
-            try:
-                draft.write_text(base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode())
-                # A link fails when another worker was first; then its key counts.
-                with contextlib.suppress(FileExistsError):
-                    os.link(draft, self._path)
-            finally:
-                draft.unlink()
-        key = _key_of(self._path.read_text())
+        key = _key_of(read_or_make(self._path, lambda: base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()))
         if key is None:
             raise DependencyUnavailable("the file of the key of kept content holds no key")
         return ContentKey("file", key)

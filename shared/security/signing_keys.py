@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from shared.domain.errors import DependencyUnavailable
 from shared.domain.sessions import SigningKey
 from shared.ports import Clock
+from shared.security.private_files import read_or_make
 
 if TYPE_CHECKING:
     from azure.keyvault.secrets.aio import SecretClient  # 0.1 s of CPU at start, where no vault is used
@@ -134,19 +134,7 @@ class FileSigningKeys:
         return False
 
     def _read_or_make(self) -> tuple[SigningKey, ...]:
-        with contextlib.suppress(FileNotFoundError):
-            return from_json(self._path.read_text())
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._path.with_suffix(f".{secrets.token_hex(8)}")
-        draft.touch(mode=0o600, exist_ok=False)
-        try:
-            draft.write_text(to_json(rotated_keys((), self._clock.now())))
-            # A link fails when another worker was first; then its keys count.
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, self._path)
-        finally:
-            draft.unlink()
-        return from_json(self._path.read_text())
+        return from_json(read_or_make(self._path, lambda: to_json(rotated_keys((), self._clock.now()))))
 
 
 def rotated_keys(keys: tuple[SigningKey, ...], now: datetime) -> tuple[SigningKey, ...]:

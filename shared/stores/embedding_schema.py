@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
-from itertools import pairwise
 from typing import Annotated
 
 from pydantic import Field
@@ -18,7 +17,7 @@ from shared.domain.models import (
     QualityPrior,
     Rates,
 )
-from shared.stores.registry_fields import Alias, Factor, ModelId, Table, Text, Tokens, Usd
+from shared.stores.registry_fields import Alias, Factor, ModelId, Table, Text, Tokens, Usd, price_start_problems
 from shared.stores.registry_schema import OVERALL, DeploymentTable, LifecycleTable
 
 MAX_REQUEST_TOKENS = 300_000
@@ -94,11 +93,7 @@ def embedding_model_problems(model: EmbeddingModelTable) -> Iterator[str]:
         yield "min_dimensions: larger than dimensions"
     if model.max_input_tokens > model.max_tokens_per_call:
         yield "max_tokens_per_call: smaller than max_input_tokens, so the longest text would never fit"
-    starts = [period.effective_from for period in model.price]
-    if any(later <= earlier for earlier, later in pairwise(starts)):
-        yield "price: periods must be in ascending order of effective_from, each day once"
-    if min(starts) > model.lifecycle.available_from:
-        yield f"price: the first period starts on {min(starts)}, after lifecycle.available_from"
+    yield from price_start_problems([period.effective_from for period in model.price], model.lifecycle.available_from)
 
 
 def kind_problems(deployment: DeploymentTable, *, embeds: bool) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
-from itertools import pairwise
 from typing import Annotated
 
 from pydantic import Field
@@ -18,7 +17,7 @@ from shared.domain.models import (
     RankingTraits,
     Rates,
 )
-from shared.stores.registry_fields import Alias, ModelId, Table, Text, Tokens, Usd
+from shared.stores.registry_fields import Alias, ModelId, Table, Text, Tokens, Usd, price_start_problems
 from shared.stores.registry_schema import OVERALL, DeploymentTable, LifecycleTable
 
 _NO_RANKING = QualityPrior(0.5, 1.0, "the policy names the ranking model, so no choice is made by quality")
@@ -78,11 +77,7 @@ class RankingModelTable(Table):
 
 def ranking_model_problems(model: RankingModelTable) -> Iterator[str]:
     """What is wrong with one model."""
-    starts = [period.effective_from for period in model.price]
-    if any(later <= earlier for earlier, later in pairwise(starts)):
-        yield "price: periods must be in ascending order of effective_from, each day once"
-    if min(starts) > model.lifecycle.available_from:
-        yield f"price: the first period starts on {min(starts)}, after lifecycle.available_from"
+    yield from price_start_problems([period.effective_from for period in model.price], model.lifecycle.available_from)
 
 
 def ranking_problems(deployment: DeploymentTable, *, ranks: bool) -> Iterator[str]:

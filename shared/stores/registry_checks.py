@@ -13,6 +13,7 @@ from shared.stores.health_schema import health_problems
 from shared.stores.judging_schema import judging_problems
 from shared.stores.limits_schema import limit_problems
 from shared.stores.oversight_schema import threat_problems
+from shared.stores.registry_fields import price_start_problems
 from shared.stores.registry_schema import (
     OVERALL,
     DeploymentTable,
@@ -52,14 +53,7 @@ def model_problems(model: ModelTable) -> Iterator[str]:
 
 
 def _price_problems(model: ModelTable) -> Iterator[str]:
-    starts = [period.effective_from for period in model.price]
-    if any(later <= earlier for earlier, later in pairwise(starts)):
-        yield "price: periods must be in ascending order of effective_from, each day once"
-    if min(starts) > model.lifecycle.available_from:
-        yield (
-            f"price: the first period starts on {min(starts)}, after lifecycle.available_from "
-            f"({model.lifecycle.available_from}): calls between the two would have no price"
-        )
+    yield from price_start_problems([period.effective_from for period in model.price], model.lifecycle.available_from)
     for index, period in enumerate(model.price):
         yield from (f"price[{index}].{problem}" for problem in _period_problems(period))
 

@@ -1,6 +1,9 @@
 """Types of single fields that the tables of the registry and policy files share."""
 
+from collections.abc import Iterator, Sequence
+from datetime import date
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -38,6 +41,17 @@ def storable_level(level: SecurityLevel) -> SecurityLevel:
     if level is SecurityLevel.RESTRICTED:
         raise ValueError("restricted content is never kept")
     return level
+
+
+def price_start_problems(starts: Sequence[date], available_from: date) -> Iterator[str]:
+    """What is wrong with the days from which a model's prices are in force, at least one."""
+    if any(later <= earlier for earlier, later in pairwise(starts)):
+        yield "price: periods must be in ascending order of effective_from, each day once"
+    if min(starts) > available_from:
+        yield (
+            f"price: the first period starts on {min(starts)}, after lifecycle.available_from "
+            f"({available_from}): calls between the two would have no price"
+        )
 
 
 Usd = Annotated[Decimal, BeforeValidator(money), Field(ge=0, le=9999, max_digits=10, decimal_places=6)]
