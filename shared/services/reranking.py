@@ -113,20 +113,12 @@ class RerankingService:
     def _order(self, model: str, question: str, sent: Sequence[Passage], asker: Asker, policy: Policy) -> Order:
         label = max(passage.chunk.label for passage in sent)
         declared = asker.constraints.label
-        return Order(
-            request=ranking_request(question, [passage.chunk.full_text for passage in sent]),
-            constraints=replace(
-                asker.constraints, model=model, label=label if declared is None else max(label, declared)
-            ),
-            principal=asker.principal,
+        return asker.order(
+            ranking_request(question, [passage.chunk.full_text for passage in sent]),
+            replace(asker.constraints, model=model, label=label if declared is None else max(label, declared)),
             request_id=self._ids.request_id(),
-            endpoint=asker.endpoint,
-            requested_model=model,
-            stream=False,
-            started_s=self._clock.monotonic(),
+            now_s=self._clock.monotonic(),
             timeout_s=min(asker.timeout_s, policy.retrieval.reranker_timeout_ms / _MILLISECONDS),
-            tags=asker.tags,
-            traceparent=asker.traceparent,
         )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Final, Protocol
 
+from shared.domain.chat import ChatRequest
 from shared.domain.documents import Calibration, Candidates, Passage, SearchScope
 from shared.domain.embeddings import EmbeddingTask, embedding_request
 from shared.domain.errors import (
@@ -72,6 +73,32 @@ class Asker:
     timeout_s: float = _EMBED_TIMEOUT_S
     tags: tuple[tuple[str, str], ...] = ()
     traceparent: str | None = None
+
+    def order(
+        self, request: ChatRequest, constraints: RoutingConstraints, *, request_id: str, now_s: float, timeout_s: float
+    ) -> Order:
+        """A call for them to a model that the constraints name.
+
+        Args:
+            request: what the model is asked.
+            constraints: of the call, with the model.
+            request_id: of the call.
+            now_s: on the monotonic clock.
+            timeout_s: seconds from now until the answer is of no use.
+        """
+        return Order(
+            request=request,
+            constraints=constraints,
+            principal=self.principal,
+            request_id=request_id,
+            endpoint=self.endpoint,
+            requested_model=constraints.model or "",
+            stream=False,
+            started_s=now_s,
+            timeout_s=timeout_s,
+            tags=self.tags,
+            traceparent=self.traceparent,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,18 +334,12 @@ class RetrievalService:
     async def _embedded(
         self, texts: Sequence[str], model: str, asker: Asker, task: EmbeddingTask
     ) -> tuple[list[bytes], str, Decimal]:
-        order = Order(
-            request=embedding_request(texts, task=task, truncate=True),
-            constraints=replace(asker.constraints, model=model),
-            principal=asker.principal,
+        order = asker.order(
+            embedding_request(texts, task=task, truncate=True),
+            replace(asker.constraints, model=model),
             request_id=self._ids.request_id(),
-            endpoint=asker.endpoint,
-            requested_model=model,
-            stream=False,
-            started_s=self._clock.monotonic(),
+            now_s=self._clock.monotonic(),
             timeout_s=asker.timeout_s,
-            tags=asker.tags,
-            traceparent=asker.traceparent,
         )
         answer = await self._embeddings.answer(order)
         vectors = [embedding.vector for embedding in answer.reply.embeddings]
